@@ -1,0 +1,19 @@
+//! The ports: roles that use cases talk to, each in a file of its own.
+
+mod calendar_provider;
+mod clock;
+mod connection_store;
+mod event_store;
+mod secrets;
+mod sync_queue;
+mod token_cipher;
+mod user_store;
+
+pub use calendar_provider::*;
+pub use clock::*;
+pub use connection_store::*;
+pub use event_store::*;
+pub use secrets::*;
+pub use sync_queue::*;
+pub use token_cipher::*;
+pub use user_store::*;

@@ -1,0 +1,40 @@
+//! Port: who syncs what next, and the leases.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::failure::PortResult;
+use crate::ids::{ConnectionId, UserId, WorkerId};
+use crate::provider::CalendarProvider;
+use crate::sync::{Claim, Lease, PassFailure};
+
+/// Hands out work. What is due is a state of the connections, not a list of jobs.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait SyncQueue: Send + Sync {
+    /// Claims the account whose connection is longest overdue at `now`, among those of `providers`
+    /// whose lease is free or has expired (by the database's clock), for `ttl`. Accounts that need a
+    /// new sign-in, paused and disconnected connections are never due. One statement.
+    async fn claim(
+        &self,
+        worker: WorkerId,
+        providers: &[CalendarProvider],
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> PortResult<Option<Claim>>;
+
+    /// Prolongs a lease by `ttl`. MUST refuse a stale lease.
+    async fn heartbeat(&self, lease: &Lease, ttl: Duration) -> PortResult<()>;
+
+    /// Records that a pass did not end; the checkpoint stays unless the pass has to restart. MUST
+    /// refuse a stale lease.
+    async fn fail(&self, lease: &Lease, connection: ConnectionId, failure: PassFailure, now: OffsetDateTime) -> PortResult<()>;
+
+    /// Gives a lease back. A stale lease is already given back: not an error.
+    async fn release(&self, lease: &Lease) -> PortResult<()>;
+
+    /// Makes a connection of this user due now. Whether there was one.
+    async fn request_sync(&self, user: UserId, connection: ConnectionId, now: OffsetDateTime) -> PortResult<bool>;
+}

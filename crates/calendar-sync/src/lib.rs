@@ -1,0 +1,1 @@
+//! The use cases: connect an account, sync a connection, disconnect.

@@ -1,0 +1,1 @@
+//! Scenarios over the running binaries, a real PostgreSQL and the simulator.
