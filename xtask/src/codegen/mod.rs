@@ -1,0 +1,58 @@
+//! Writes what is generated from the migrations, or checks that it is fresh. The source is the
+//! catalog of a scratch database that is migrated up, so it can't differ from what runs.
+
+mod catalog;
+mod schema_rs;
+
+use std::process;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::postgres::Postgres;
+use crate::{database, migrate, workspace};
+
+pub(crate) async fn run(check: bool) -> Result<()> {
+    let catalog = read_catalog().await?;
+    let generated = [(
+        "crates/calendar-postgres/src/schema.rs",
+        schema_rs::render(&catalog)?,
+    )];
+    let mut stale = Vec::new();
+    for (path, text) in generated {
+        let file = workspace::root().join(path);
+        if std::fs::read_to_string(&file).is_ok_and(|present| present == text) {
+            continue;
+        }
+        if check {
+            stale.push(path);
+        } else {
+            std::fs::write(&file, text).with_context(|| format!("cannot write {path}"))?;
+            println!("wrote {path}");
+        }
+    }
+    if !stale.is_empty() {
+        bail!(
+            "stale: {}; run `cargo xtask codegen` and commit",
+            stale.join(", ")
+        );
+    }
+    Ok(())
+}
+
+async fn read_catalog() -> Result<catalog::Catalog> {
+    let server = Postgres::start().await?;
+    let admin = database::connect(server.url()).await?;
+    let scratch = format!("calendar_codegen_{}", process::id());
+    database::recreate(&admin, &scratch).await?;
+    let read = async {
+        let client = database::connect(&database::with_database(server.url(), &scratch)).await?;
+        client
+            .batch_execute("SET client_min_messages = warning")
+            .await?;
+        migrate::up(&client, &migrate::all()?, false).await?;
+        catalog::read(&client).await
+    }
+    .await;
+    database::drop_database(&admin, &scratch).await?;
+    read
+}

@@ -1,0 +1,47 @@
+//! Where things are in the checkout, and the one place that reads the environment.
+
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout that this xtask was built from.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// What stays on this machine and is in no commit: the private PostgreSQL, keys, pid files.
+pub(crate) fn local_dir() -> PathBuf {
+    root().join(".local")
+}
+
+/// An environment variable that is set and not empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "xtask is no service: its few variables are read here and nowhere else"
+)]
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The cargo that runs this xtask.
+pub(crate) fn cargo() -> String {
+    env("CARGO").unwrap_or_else(|| "cargo".to_owned())
+}
+
+/// Random bytes from the system as lower-case hex; for passwords and keys of this machine.
+pub(crate) fn random_hex(bytes: usize) -> anyhow::Result<String> {
+    use std::fmt::Write as _;
+    let mut hex = String::with_capacity(bytes * 2);
+    for byte in random_bytes(bytes)? {
+        write!(hex, "{byte:02x}")?;
+    }
+    Ok(hex)
+}
+
+/// Random bytes from the system.
+pub(crate) fn random_bytes(count: usize) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut buffer = vec![0_u8; count];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut buffer)?;
+    Ok(buffer)
+}
