@@ -1,6 +1,6 @@
 //! The tables as diesel sees them. Generated from the migrations by `cargo xtask codegen`:
 //! change a migration, not this file.
-#![allow(unreachable_pub, reason = "generated for use all over the crate")]
+#![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
 
 /// PostgreSQL's enum types.
 pub mod sql_types {

@@ -20,7 +20,7 @@ pub(super) fn render(catalog: &Catalog) -> Result<String> {
     let mut out = String::from(
         "//! The tables as diesel sees them. Generated from the migrations by `cargo xtask codegen`:\n\
          //! change a migration, not this file.\n\
-         #![allow(unreachable_pub, reason = \"generated for use all over the crate\")]\n",
+         #![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = \"generated\")]\n",
     );
     sql_types(&mut out, &catalog.enums)?;
     for table in &catalog.tables {
