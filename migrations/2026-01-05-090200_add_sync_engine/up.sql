@@ -88,6 +88,8 @@ CREATE TABLE calendar_sync_states (
     pass_started_at timestamptz,
     pass_pages integer NOT NULL DEFAULT 0,
     pass_touched_series boolean NOT NULL DEFAULT false,
+    pass_sync_token text,
+    removal_held boolean NOT NULL DEFAULT false,
     last_full_sync_at timestamptz,
     failure_count integer NOT NULL DEFAULT 0,
     last_error_code varchar(100),
@@ -119,6 +121,8 @@ COMMENT ON COLUMN calendar_sync_states.pass_window_end IS 'End of the window tha
 COMMENT ON COLUMN calendar_sync_states.pass_started_at IS 'When the pass began.';
 COMMENT ON COLUMN calendar_sync_states.pass_pages IS 'Pages applied so far in the pass.';
 COMMENT ON COLUMN calendar_sync_states.pass_touched_series IS 'A page of the pass touched a series, so its holes are judged at the end.';
+COMMENT ON COLUMN calendar_sync_states.pass_sync_token IS 'All pages of the pass are stored; becomes the sync token when the pass ends.';
+COMMENT ON COLUMN calendar_sync_states.removal_held IS 'The last full pass would have removed suspiciously much and removed nothing; the next one confirms.';
 COMMENT ON COLUMN calendar_sync_states.last_full_sync_at IS 'End of the last complete full pass.';
 COMMENT ON COLUMN calendar_sync_states.failure_count IS 'Failures in a row; sets the back-off.';
 COMMENT ON COLUMN calendar_sync_states.last_error_code IS 'Code of the last failure; null after a success.';
@@ -208,7 +212,9 @@ ALTER TABLE calendar_events
     ADD COLUMN organizer_name varchar(255),
     ADD COLUMN is_organizer boolean,
     ADD COLUMN version uuid,
-    ADD COLUMN timezone_unresolved boolean NOT NULL DEFAULT false;
+    ADD COLUMN timezone_unresolved boolean NOT NULL DEFAULT false,
+    ADD COLUMN inherits boolean NOT NULL DEFAULT false,
+    ADD COLUMN content_version uuid;
 
 CREATE INDEX calendar_events_ical_uid_idx ON calendar_events (ical_uid) WHERE ical_uid IS NOT NULL;
 -- An instance is identified by its master and its original start, also when the provider renames it.
@@ -217,6 +223,9 @@ CREATE UNIQUE INDEX calendar_events_instance_key
     WHERE parent_event_id IS NOT NULL AND original_start IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX calendar_events_connection_updated_at_idx
     ON calendar_events (calendar_connection_id, updated_at, id);
+-- Housekeeping asks for old tombstones.
+CREATE INDEX calendar_events_deleted_at_idx ON calendar_events (deleted_at)
+    WHERE deleted_at IS NOT NULL;
 
 COMMENT ON COLUMN calendar_events.ical_uid IS 'iCalendar UID, the same in every attendee''s calendar.';
 COMMENT ON COLUMN calendar_events.original_start IS 'On an instance: the start that the rule gives, kept when the instance is moved.';
@@ -228,6 +237,8 @@ COMMENT ON COLUMN calendar_events.organizer_name IS 'Name of the organiser.';
 COMMENT ON COLUMN calendar_events.is_organizer IS 'The calendar''s owner organises the event; null when the provider does not say.';
 COMMENT ON COLUMN calendar_events.version IS 'Hash of the mapped row with attendees, reminders and what it inherits; a pass writes a row only when it differs.';
 COMMENT ON COLUMN calendar_events.timezone_unresolved IS 'The provider''s time zone is unknown: the instants hold, its name stays in provider_metadata.';
+COMMENT ON COLUMN calendar_events.inherits IS 'An unmodified occurrence: what its row does not carry is its master''s.';
+COMMENT ON COLUMN calendar_events.content_version IS 'Of a series master: hash of what its occurrences inherit.';
 
 -- For Citus: rows that belong to one connection stay on one node.
 ALTER TABLE event_attendees
