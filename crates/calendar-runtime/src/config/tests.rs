@@ -1,0 +1,271 @@
+//! Every mistake at once, secrets hidden, and what good values come to.
+
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn environment(more: &[(&str, &str)]) -> Environment {
+    let keys = format!("k1:{KEY}");
+    let mut pairs = vec![
+        ("DATABASE_URL", "postgres://me:hunter2@db/cal"),
+        ("CALENDAR_TOKEN_KEYS", &keys),
+    ];
+    pairs.extend(more);
+    pairs.into_iter().collect()
+}
+
+fn read(more: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::read(&environment(more))
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.public_url(config.listen), "http://127.0.0.1:8080");
+    assert!(config.microsoft.is_none());
+    assert!(config.signup_open);
+    assert!(config.return_origins.is_empty());
+    assert_eq!(
+        config.sync,
+        SyncConfig {
+            past_days: 90,
+            future_days: 365,
+            poll: Duration::from_secs(300),
+            poll_pushed: Duration::from_secs(21_600),
+            renew_every: Duration::from_secs(1_800),
+            renew_lead: Duration::from_secs(3_600),
+            worker_concurrency: 16,
+            mailbox_concurrency: 4,
+        }
+    );
+    assert_eq!(
+        config.log,
+        LogConfig {
+            filter: "info".into(),
+            format: LogFormat::Text
+        }
+    );
+    assert_eq!(
+        config.database.url.expose_secret(),
+        "postgres://me:hunter2@db/cal"
+    );
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+}
+
+#[test]
+fn values_are_taken() {
+    let config = read(&[
+        ("CALENDAR_LISTEN", "[::]:0"),
+        ("CALENDAR_PUBLIC_URL", " https://calendar.example/base/ "),
+        ("CALENDAR_MICROSOFT_CLIENT_ID", "app"),
+        ("CALENDAR_MICROSOFT_CLIENT_SECRET", "s3cret"),
+        ("CALENDAR_MICROSOFT_TENANT", "contoso.com"),
+        ("CALENDAR_MICROSOFT_GRAPH_URL", "http://127.0.0.1:9000/v1.0"),
+        ("CALENDAR_SIGNUP", "closed"),
+        (
+            "CALENDAR_RETURN_ORIGINS",
+            "https://App.example, http://localhost:3000/",
+        ),
+        ("CALENDAR_POLL_SECONDS", "2"),
+        ("CALENDAR_LOG", "info,calendar_sync=debug"),
+        ("CALENDAR_LOG_FORMAT", "json"),
+        ("CALENDAR_SYNC_PAST_DAYS", ""),
+    ])
+    .unwrap();
+    assert_eq!(
+        config.public_url(config.listen),
+        "https://calendar.example/base"
+    );
+    let microsoft = config.microsoft.unwrap();
+    assert_eq!(microsoft.client_id, "app");
+    assert_eq!(microsoft.client_secret.unwrap().expose_secret(), "s3cret");
+    assert_eq!(microsoft.tenant, "contoso.com");
+    assert_eq!(
+        microsoft.graph_url.unwrap().as_str(),
+        "http://127.0.0.1:9000/v1.0"
+    );
+    assert!(!config.signup_open);
+    assert_eq!(
+        config.return_origins,
+        ["https://app.example", "http://localhost:3000"]
+    );
+    assert_eq!(config.sync.poll, Duration::from_secs(2));
+    assert_eq!(config.sync.past_days, 90, "an empty value is none");
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn nobody_is_sent_to_the_unspecified_address() {
+    let config = read(&[]).unwrap();
+    assert_eq!(
+        config.public_url("0.0.0.0:81".parse().unwrap()),
+        "http://127.0.0.1:81"
+    );
+    assert_eq!(
+        config.public_url("[::]:81".parse().unwrap()),
+        "http://[::1]:81"
+    );
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    let environment: Environment = [
+        ("CALENDAR_LISTEN", "localhost"),
+        ("CALENDAR_PUBLIC_URL", "ftp://x"),
+        ("CALENDAR_TOKEN_KEYS", "k1:c2hvcnQ="),
+        ("CALENDAR_MICROSOFT_CLIENT_SECRET", "s3cret"),
+        ("CALENDAR_MICROSOFT_TENANT", "a/b"),
+        ("CALENDAR_MICROSOFT_AUTHORITY_URL", "http://login.example"),
+        ("CALENDAR_MICROSOFT_GRAPH_URL", "graph"),
+        ("CALENDAR_SIGNUP", "maybe"),
+        ("CALENDAR_RETURN_ORIGINS", "https://a.example/path"),
+        ("CALENDAR_SYNC_PAST_DAYS", "-1"),
+        ("CALENDAR_SYNC_FUTURE_DAYS", "0"),
+        ("CALENDAR_POLL_SECONDS", "soon"),
+        ("CALENDAR_POLL_PUSHED_SECONDS", "0"),
+        ("CALENDAR_RENEW_EVERY_SECONDS", "7200"),
+        ("CALENDAR_WORKER_CONCURRENCY", "0"),
+        ("CALENDAR_MAILBOX_CONCURRENCY", "1e3"),
+        ("CALENDAR_LOG", "loud!"),
+        ("CALENDAR_LOG_FORMAT", "xml"),
+    ]
+    .into_iter()
+    .collect();
+    let text = Config::read(&environment).unwrap_err().to_string();
+    let expected = [
+        "DATABASE_URL is missing; set it (PostgreSQL, as postgres://user:password@host/name)",
+        "CALENDAR_LISTEN is not an IP address with a port; write it like 127.0.0.1:8080 or [::]:8080",
+        "CALENDAR_PUBLIC_URL is not an http or https URL with a host; write it like https://calendar.example",
+        "CALENDAR_TOKEN_KEYS has a key `k1` of 5 bytes instead of 32; make one with `openssl rand -base64 32` and set k1:<the key>",
+        "CALENDAR_MICROSOFT_CLIENT_ID is missing, though CALENDAR_MICROSOFT_CLIENT_SECRET is set; set both, or neither",
+        "CALENDAR_MICROSOFT_TENANT is not a tenant; set a tenant id, a domain, common, organizations or consumers",
+        "CALENDAR_MICROSOFT_AUTHORITY_URL is neither https nor on this machine; tokens go there, so use https",
+        "CALENDAR_MICROSOFT_GRAPH_URL is not a URL (relative URL without a base)",
+        "CALENDAR_SIGNUP is neither `open` nor `closed`; set one of them",
+        "CALENDAR_RETURN_ORIGINS names `https://a.example/path`, which has a path; give the origin alone, like https://app.example",
+        "CALENDAR_SYNC_PAST_DAYS is not a whole number from 0 to 3650",
+        "CALENDAR_SYNC_FUTURE_DAYS is not a whole number from 1 to 3650",
+        "CALENDAR_POLL_SECONDS is not a whole number from 1 to 86400",
+        "CALENDAR_POLL_PUSHED_SECONDS is not a whole number from 1 to 604800",
+        "CALENDAR_RENEW_LEAD_SECONDS is shorter than CALENDAR_RENEW_EVERY_SECONDS, so that subscriptions would expire between two looks; make it at least as long",
+        "CALENDAR_WORKER_CONCURRENCY is not a whole number from 1 to 256",
+        "CALENDAR_MAILBOX_CONCURRENCY is not a whole number from 1 to 64",
+        "CALENDAR_LOG is not a level (error, warn, info, debug, trace) or a list of directives such as `info,calendar_sync=debug`",
+        "CALENDAR_LOG_FORMAT is neither `text` nor `json`; set one of them",
+    ];
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn mistakes_of_single_values() {
+    let twice = format!("k1:{KEY},k1:{KEY}");
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "DATABASE_URL",
+            "mysql://x/y",
+            "does not begin with postgres://",
+        ),
+        ("DATABASE_URL", "host=db user=me", "is not a URL"),
+        ("DATABASE_URL", "postgres://a\nb/c", "control character"),
+        ("CALENDAR_TOKEN_KEYS", KEY, "has no id in front of key 1"),
+        ("CALENDAR_TOKEN_KEYS", "k 1:AAAA", "letters, digits"),
+        ("CALENDAR_TOKEN_KEYS", "k1:!!!!", "not base64"),
+        ("CALENDAR_TOKEN_KEYS", "k1:", "0 bytes instead of 32"),
+        ("CALENDAR_TOKEN_KEYS", &twice, "twice"),
+        (
+            "CALENDAR_PUBLIC_URL",
+            "https://u:p@x.example",
+            "user name or password",
+        ),
+        ("CALENDAR_PUBLIC_URL", "https://x.example/?a=b", "query"),
+        ("CALENDAR_MICROSOFT_CLIENT_ID", "a b", "blank"),
+        (
+            "CALENDAR_MICROSOFT_GRAPH_URL",
+            "http://127.0.0.1.evil.example",
+            "neither https",
+        ),
+        (
+            "CALENDAR_RETURN_ORIGINS",
+            "myapp://x",
+            "not an http or https URL",
+        ),
+        (
+            "CALENDAR_POLL_SECONDS",
+            "99999999999999999999",
+            "not a whole number",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        let error = read(&[(name, value)]).expect_err(name).to_string();
+        assert!(
+            error.starts_with(name) && error.contains(expected),
+            "{name}={value}: {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(!error.contains(KEY), "{error}");
+    }
+}
+
+#[test]
+fn print_config_hides_secrets_and_aligns() {
+    let config = read(&[
+        (
+            "DATABASE_URL",
+            "postgres://me:hunter2@db:5433/cal?sslmode=require&password=hunter3",
+        ),
+        ("CALENDAR_MICROSOFT_CLIENT_ID", "app"),
+        ("CALENDAR_MICROSOFT_CLIENT_SECRET", "s3cret"),
+    ])
+    .unwrap();
+    let shown = config.to_string();
+    for secret in ["hunter2", "hunter3", "s3cret", KEY] {
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(
+            !format!("{config:?}").contains(secret),
+            "Debug shows {secret}"
+        );
+    }
+    for line in [
+        "DATABASE_URL                      postgres://me:****@db:5433/cal?sslmode=require&password=****",
+        "CALENDAR_LISTEN                   127.0.0.1:8080 (default)",
+        "CALENDAR_TOKEN_KEYS               k1:****",
+        "CALENDAR_MICROSOFT_CLIENT_SECRET  (set, hidden)",
+    ] {
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "{line} is not in\n{shown}"
+        );
+    }
+    assert_eq!(shown.lines().count(), VARIABLES.len());
+}
+
+#[test]
+fn what_is_no_mistake_but_worth_a_word_is_warned_of() {
+    let config = read(&[
+        ("CALENDAR_MICROSOFT_CLIENT_ID", "app"),
+        ("CALENDAR_POLL_SECOND", "5"),
+        ("CALENDAR_PUBLIC_URL", "http://calendar.example"),
+    ])
+    .unwrap();
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("CALENDAR_POLL_SECOND "))
+    );
+}
+
+#[test]
+fn migrating_needs_the_database_only() {
+    let environment: Environment = [("DATABASE_URL", "postgres://me@db/cal")]
+        .into_iter()
+        .collect();
+    assert!(MigrateConfig::read(&environment).is_ok());
+    let error = MigrateConfig::read(&Environment::default()).unwrap_err();
+    assert_eq!(error.mistakes().len(), 1);
+}
