@@ -33,12 +33,15 @@ pub enum EventMoment {
 }
 
 impl EventMoment {
-    /// As it stands in a TIMESTAMPTZ column: dates are midnight UTC.
+    /// As it stands in a TIMESTAMPTZ column: dates are midnight UTC, instants whole microseconds.
     #[must_use]
     pub fn to_column(self) -> OffsetDateTime {
         match self {
             Self::Date(date) => date.with_time(Time::MIDNIGHT).assume_utc(),
-            Self::Instant(instant) => instant,
+            Self::Instant(instant) => instant
+                .replace_nanosecond(instant.nanosecond() / 1_000 * 1_000)
+                .unwrap_or(instant)
+                .to_offset(time::UtcOffset::UTC),
         }
     }
 

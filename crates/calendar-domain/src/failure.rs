@@ -44,7 +44,12 @@ impl PortError {
     /// A failure without a source.
     #[must_use]
     pub fn new(class: FailureClass, code: impl Into<String>) -> Self {
-        Self { class, code: code.into(), retry_after: None, source: None }
+        Self {
+            class,
+            code: code.into(),
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// A failure caused by `source`.
@@ -54,7 +59,12 @@ impl PortError {
         code: impl Into<String>,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self { class, code: code.into(), retry_after: None, source: Some(source.into()) }
+        Self {
+            class,
+            code: code.into(),
+            retry_after: None,
+            source: Some(source.into()),
+        }
     }
 
     /// The lease was taken over by another worker: everything of this pass must stop.

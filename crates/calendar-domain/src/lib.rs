@@ -18,4 +18,5 @@ pub mod recurrence;
 pub mod series;
 pub mod sync;
 pub mod user;
+mod version;
 pub mod zone;

@@ -1,1 +1,151 @@
-//! stub
+//! Judging a series after all pages of a pass are in: which occurrences are gone although nobody
+//! said so.
+//!
+//! Graph reports no deleted occurrence; it resends the series without it (facts: "a deleted occurrence
+//! gets no `@removed`"). So what the rule makes, or what we hold, and the pass did not show, is suspected,
+//! confirmed with the provider, and only then an exception date.
+
+use std::collections::BTreeSet;
+
+use crate::event::{EventChange, EventKind, EventMoment, EventSpan, ProviderEventId};
+use crate::sync::{SeriesCorrection, SyncWindow, TouchedSeries};
+use crate::zone;
+
+/// What is suspected to be gone from a series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Suspects {
+    /// Original starts that the rule makes inside the window and that no live, seen row stands for.
+    pub missing: BTreeSet<EventMoment>,
+}
+
+impl Suspects {
+    /// Compares the rule with the rows. Exception dates that are known already are no suspects.
+    #[must_use]
+    pub fn of(series: &TouchedSeries, window: SyncWindow) -> Self {
+        let zone = series.zone.as_deref().and_then(zone::lookup);
+        let mut missing: BTreeSet<EventMoment> = series
+            .rule
+            .as_ref()
+            .zip(zone.or_else(|| series.span.is_all_day().then_some(jiff::tz::TimeZone::UTC)))
+            .map(|(rule, zone)| rule.starts_in(series.span, &zone, inner(series.span, window)))
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|start| !series.exception_dates.contains(start))
+            .collect();
+        for instance in &series.instances {
+            if instance.seen {
+                missing.remove(&instance.original_start);
+            } else {
+                missing.insert(instance.original_start);
+            }
+        }
+        Self { missing }
+    }
+
+    /// Whether the provider has to be asked.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.missing.is_empty()
+    }
+}
+
+/// The part of the window in which each occurrence of the rule must show in a view of the window.
+fn inner(span: EventSpan, window: SyncWindow) -> SyncWindow {
+    let margin = time::Duration::days(1) + (span.end().to_column() - span.start().to_column());
+    SyncWindow {
+        start: window.start,
+        end: (window.end - margin).max(window.start),
+    }
+}
+
+/// What is to be corrected, given what the provider says the series has in the window (empty
+/// suspects need no asking: pass an empty list). `None` when everything is as it should be.
+///
+/// Also returns the provider's entries that contradict a suspicion, to be stored again.
+#[must_use]
+pub fn judge(
+    series: &TouchedSeries,
+    suspects: &Suspects,
+    actual: Vec<EventChange>,
+) -> (Option<SeriesCorrection>, Vec<EventChange>) {
+    let is_there = |start: EventMoment, id: Option<&ProviderEventId>| {
+        actual
+            .iter()
+            .any(|change| Some(change.id()) == id || original_start(change) == Some(start))
+    };
+    let mut exception_dates: BTreeSet<EventMoment> =
+        series.exception_dates.iter().copied().collect();
+    let mut removed = Vec::new();
+    for instance in &series.instances {
+        let alive =
+            instance.seen || is_there(instance.original_start, Some(&instance.provider_event_id));
+        if alive {
+            exception_dates.remove(&instance.original_start);
+        } else {
+            removed.push(instance.id);
+        }
+    }
+    for start in &suspects.missing {
+        if is_there(*start, None) {
+            exception_dates.remove(start);
+        } else if series
+            .rule
+            .as_ref()
+            .is_some_and(|rule| still_made(rule, series, *start))
+        {
+            exception_dates.insert(*start);
+        }
+    }
+    let contradictions = actual
+        .into_iter()
+        .filter(|change| {
+            let start = original_start(change);
+            start.is_some_and(|start| suspects.missing.contains(&start))
+        })
+        .collect();
+    let exception_dates: Vec<EventMoment> = exception_dates.into_iter().collect();
+    let mut before = series.exception_dates.clone();
+    before.sort_unstable();
+    before.dedup();
+    let correction =
+        (exception_dates != before || !removed.is_empty()).then_some(SeriesCorrection {
+            master_id: series.master_id,
+            exception_dates,
+            removed,
+        });
+    (correction, contradictions)
+}
+
+/// An instance that is gone because the rule no longer makes it is no exception date.
+fn still_made(
+    rule: &crate::recurrence::RecurrenceRule,
+    series: &TouchedSeries,
+    start: EventMoment,
+) -> bool {
+    let at = start.to_column();
+    let Some(zone) = series
+        .zone
+        .as_deref()
+        .and_then(zone::lookup)
+        .or_else(|| series.span.is_all_day().then_some(jiff::tz::TimeZone::UTC))
+    else {
+        return false;
+    };
+    let moment = SyncWindow {
+        start: at,
+        end: at + time::Duration::SECOND,
+    };
+    rule.starts_in(series.span, &zone, moment).contains(&start)
+}
+
+/// The identity of an instance within its series.
+fn original_start(change: &EventChange) -> Option<EventMoment> {
+    match change {
+        EventChange::Occurrence(occurrence) => Some(occurrence.span.start()),
+        EventChange::Event(event) => match &event.kind {
+            EventKind::Exception { original_start, .. } => Some(*original_start),
+            EventKind::Single | EventKind::Master { .. } => None,
+        },
+        EventChange::Removed(_) | EventChange::Rejected { .. } => None,
+    }
+}

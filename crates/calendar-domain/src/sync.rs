@@ -24,7 +24,9 @@ impl SyncWindow {
     /// The window to fetch at `now`: `past` and `future` with slack, on whole days.
     #[must_use]
     pub fn around(now: OffsetDateTime, past: Duration, future: Duration) -> Self {
-        let midnight = now.to_offset(time::UtcOffset::UTC).replace_time(time::Time::MIDNIGHT);
+        let midnight = now
+            .to_offset(time::UtcOffset::UTC)
+            .replace_time(time::Time::MIDNIGHT);
         Self {
             start: midnight - past - Self::SLACK,
             end: midnight + future + Self::SLACK,

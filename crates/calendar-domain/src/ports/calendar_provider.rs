@@ -39,7 +39,11 @@ pub trait CalendarDirectory: Send + Sync {
     async fn identity(&self, token: &SecretString) -> PortResult<AccountIdentity>;
 
     /// All calendars of a mailbox, over all pages.
-    async fn calendars(&self, token: &SecretString, mailbox: &Mailbox) -> PortResult<Vec<CalendarListing>>;
+    async fn calendars(
+        &self,
+        token: &SecretString,
+        mailbox: &Mailbox,
+    ) -> PortResult<Vec<CalendarListing>>;
 }
 
 /// Reads calendars. A 401 fails `Authentication` with the code `unauthorized`: refresh once, and try

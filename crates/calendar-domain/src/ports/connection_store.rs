@@ -15,11 +15,20 @@ use crate::sync::Lease;
 #[async_trait]
 pub trait ConnectSessionStore: Send + Sync {
     /// Stores a round trip under the hash of its state; the PKCE verifier is sealed.
-    async fn create(&self, session: ConnectSession, state_hash: [u8; 32], now: OffsetDateTime) -> PortResult<()>;
+    async fn create(
+        &self,
+        session: ConnectSession,
+        state_hash: [u8; 32],
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
 
     /// Takes the round trip with this state, once: a second call, an expired one and an unknown
     /// state all answer `None`.
-    async fn consume(&self, state_hash: [u8; 32], now: OffsetDateTime) -> PortResult<Option<ConnectSession>>;
+    async fn consume(
+        &self,
+        state_hash: [u8; 32],
+        now: OffsetDateTime,
+    ) -> PortResult<Option<ConnectSession>>;
 }
 
 /// Stores connections and their accounts. Tokens are sealed on the way in.
@@ -54,11 +63,21 @@ pub trait ConnectionStore: Send + Sync {
 
     /// Disconnects: its tokens are gone at once, its events are no longer shown, a pass that is
     /// under way can write no more. Whether there was one.
-    async fn disconnect(&self, user: UserId, id: ConnectionId, now: OffsetDateTime) -> PortResult<bool>;
+    async fn disconnect(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        now: OffsetDateTime,
+    ) -> PortResult<bool>;
 
     /// Stores a refreshed grant on all connections of the leased account, in one statement; keeps
     /// the old refresh token where the grant has none. MUST refuse a stale lease.
-    async fn store_grant(&self, lease: &Lease, grant: TokenGrant, now: OffsetDateTime) -> PortResult<()>;
+    async fn store_grant(
+        &self,
+        lease: &Lease,
+        grant: TokenGrant,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
 
     /// Declares that the account's user has to sign in again. MUST refuse a stale lease.
     async fn need_reauth(&self, lease: &Lease, code: &str, now: OffsetDateTime) -> PortResult<()>;

@@ -16,7 +16,8 @@ use crate::sync::{
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait EventStore: Send + Sync {
-    /// Which of these masters the connection has no live row of.
+    /// Which of these masters the connection has no live row of that occurrences could inherit from
+    /// (a row of an older application, without `content_version`, is none).
     async fn unknown_masters(
         &self,
         connection: ConnectionId,
@@ -25,7 +26,12 @@ pub trait EventStore: Send + Sync {
 
     /// Stores one page: upserts by [`crate::plan`], tombstones, what was seen, and what is to happen
     /// next. A row is written only when its version differs or when it was a tombstone.
-    async fn apply(&self, lease: &Lease, batch: PageBatch, now: OffsetDateTime) -> PortResult<Applied>;
+    async fn apply(
+        &self,
+        lease: &Lease,
+        batch: PageBatch,
+        now: OffsetDateTime,
+    ) -> PortResult<Applied>;
 
     /// The series that the pass has seen anything of (the master or an instance), at most `limit`,
     /// by the master's id, after `after`.

@@ -20,5 +20,9 @@ pub trait Secrets: Send + Sync {
 
     /// Whether `password` is the one that `hash` was made of. `None`, and a hash that is not
     /// readable, take as long as a wrong password, and are one.
-    async fn verify_password(&self, password: &SecretString, hash: Option<String>) -> PortResult<bool>;
+    async fn verify_password(
+        &self,
+        password: &SecretString,
+        hash: Option<String>,
+    ) -> PortResult<bool>;
 }

@@ -30,11 +30,22 @@ pub trait SyncQueue: Send + Sync {
 
     /// Records that a pass did not end; the checkpoint stays unless the pass has to restart. MUST
     /// refuse a stale lease.
-    async fn fail(&self, lease: &Lease, connection: ConnectionId, failure: PassFailure, now: OffsetDateTime) -> PortResult<()>;
+    async fn fail(
+        &self,
+        lease: &Lease,
+        connection: ConnectionId,
+        failure: PassFailure,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
 
     /// Gives a lease back. A stale lease is already given back: not an error.
     async fn release(&self, lease: &Lease) -> PortResult<()>;
 
     /// Makes a connection of this user due now. Whether there was one.
-    async fn request_sync(&self, user: UserId, connection: ConnectionId, now: OffsetDateTime) -> PortResult<bool>;
+    async fn request_sync(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        now: OffsetDateTime,
+    ) -> PortResult<bool>;
 }

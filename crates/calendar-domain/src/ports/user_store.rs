@@ -23,7 +23,12 @@ pub trait UserStore: Send + Sync {
     async fn by_id(&self, id: UserId) -> PortResult<Option<User>>;
 
     /// Changes a user; `Ok(None)` when there is none.
-    async fn change(&self, id: UserId, change: UserChange, now: OffsetDateTime) -> PortResult<Option<User>>;
+    async fn change(
+        &self,
+        id: UserId,
+        change: UserChange,
+        now: OffsetDateTime,
+    ) -> PortResult<Option<User>>;
 
     /// Deletes a user: sessions and tokens are gone at once, the address is free again, connections
     /// become tombstones. Whether there was one.
@@ -38,7 +43,11 @@ pub trait SessionStore: Send + Sync {
     async fn create(&self, session: NewSession, now: OffsetDateTime) -> PortResult<()>;
 
     /// Who signed in with this token, unless the session has ended or the user is deleted.
-    async fn find(&self, token_hash: [u8; 32], now: OffsetDateTime) -> PortResult<Option<(SessionId, UserId)>>;
+    async fn find(
+        &self,
+        token_hash: [u8; 32],
+        now: OffsetDateTime,
+    ) -> PortResult<Option<(SessionId, UserId)>>;
 
     /// Ends a session. Whether there was one.
     async fn end(&self, id: SessionId) -> PortResult<bool>;

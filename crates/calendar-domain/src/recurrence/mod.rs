@@ -1,6 +1,8 @@
 //! The normal form of a recurrence rule (RFC 5545 section 3.3.10): RRULE text, and the
 //! `recurrence_*` columns, from one value.
 
+mod expand;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -129,9 +131,11 @@ impl RecurrenceRule {
             RecurrenceEnd::Until(until) => {
                 (RecurrenceEndType::UntilDate, Some(until.to_column()), None)
             }
-            RecurrenceEnd::Count(count) => {
-                (RecurrenceEndType::AfterCount, None, Some(i32::try_from(count).ok()?))
-            }
+            RecurrenceEnd::Count(count) => (
+                RecurrenceEndType::AfterCount,
+                None,
+                Some(i32::try_from(count).ok()?),
+            ),
         };
         let mut columns = RecurrenceColumns {
             frequency: self.frequency,
@@ -158,12 +162,13 @@ impl RecurrenceRule {
             Frequency::Monthly | Frequency::Yearly => {
                 columns.by_month_day = one(&self.by_month_day)?.map(i32::from);
                 columns.by_day_of_week = days;
-                columns.month_day_type = match (self.by_day.is_empty(), self.by_month_day.is_empty()) {
-                    (true, true) => None,
-                    (true, false) => Some(MonthDayType::DayOfMonth),
-                    (false, true) => Some(MonthDayType::DayOfWeek),
-                    (false, false) => return None,
-                };
+                columns.month_day_type =
+                    match (self.by_day.is_empty(), self.by_month_day.is_empty()) {
+                        (true, true) => None,
+                        (true, false) => Some(MonthDayType::DayOfMonth),
+                        (false, true) => Some(MonthDayType::DayOfWeek),
+                        (false, false) => return None,
+                    };
                 match (ordinals.as_slice(), columns.by_set_pos) {
                     ([], _) => {}
                     ([ordinal], None) if self.by_day.len() == 1 => {
@@ -178,7 +183,10 @@ impl RecurrenceRule {
 }
 
 /// `Some(None)` for none, `Some(Some(x))` for one, `None` for more.
-#[expect(clippy::option_option, reason = "none, one, and too many are three answers")]
+#[expect(
+    clippy::option_option,
+    reason = "none, one, and too many are three answers"
+)]
 fn one<T: Copy>(values: &[T]) -> Option<Option<T>> {
     match values {
         [] => Some(None),
@@ -294,7 +302,10 @@ impl fmt::Display for RecurrenceRule {
             write!(f, ";BYMONTHDAY={days}")?;
         }
         if let Some(days) = join(self.by_day.iter().map(|day| {
-            let ordinal = day.ordinal.map(|ordinal| ordinal.to_string()).unwrap_or_default();
+            let ordinal = day
+                .ordinal
+                .map(|ordinal| ordinal.to_string())
+                .unwrap_or_default();
             format!("{ordinal}{}", weekday_code(day.weekday))
         })) {
             write!(f, ";BYDAY={days}")?;
@@ -352,17 +363,23 @@ impl FromStr for RecurrenceRule {
                 "COUNT" => rule.end = RecurrenceEnd::Count(value.parse().map_err(|_| bad())?),
                 "UNTIL" => rule.end = RecurrenceEnd::Until(value.parse().map_err(|_| bad())?),
                 "BYDAY" => {
-                    rule.by_day = value.split(',').map(parse_by_day).collect::<Option<_>>().ok_or_else(bad)?;
+                    rule.by_day = value
+                        .split(',')
+                        .map(parse_by_day)
+                        .collect::<Option<_>>()
+                        .ok_or_else(bad)?;
                 }
                 "BYMONTHDAY" => {
-                    rule.by_month_day = numbers(value, |n: &i8| *n != 0 && n.unsigned_abs() <= 31).ok_or_else(bad)?;
+                    rule.by_month_day = numbers(value, |n: &i8| *n != 0 && n.unsigned_abs() <= 31)
+                        .ok_or_else(bad)?;
                 }
                 "BYMONTH" => {
-                    rule.by_month = numbers(value, |n: &u8| Month::try_from(*n).is_ok()).ok_or_else(bad)?;
+                    rule.by_month =
+                        numbers(value, |n: &u8| Month::try_from(*n).is_ok()).ok_or_else(bad)?;
                 }
                 "BYSETPOS" => {
-                    rule.by_set_pos =
-                        numbers(value, |n: &i16| *n != 0 && n.unsigned_abs() <= 366).ok_or_else(bad)?;
+                    rule.by_set_pos = numbers(value, |n: &i16| *n != 0 && n.unsigned_abs() <= 366)
+                        .ok_or_else(bad)?;
                 }
                 "WKST" => rule.week_start = weekday_from_code(value).ok_or_else(bad)?,
                 _ => return Err(bad()),
@@ -374,7 +391,10 @@ impl FromStr for RecurrenceRule {
 }
 
 fn numbers<T: FromStr>(value: &str, valid: impl Fn(&T) -> bool) -> Option<Vec<T>> {
-    value.split(',').map(|number| number.parse().ok().filter(&valid)).collect()
+    value
+        .split(',')
+        .map(|number| number.parse().ok().filter(&valid))
+        .collect()
 }
 
 fn parse_by_day(text: &str) -> Option<ByDay> {
@@ -382,7 +402,15 @@ fn parse_by_day(text: &str) -> Option<ByDay> {
     let ordinal = if ordinal.is_empty() {
         None
     } else {
-        Some(ordinal.parse::<i8>().ok().filter(|n| *n != 0 && n.unsigned_abs() <= 53)?)
+        Some(
+            ordinal
+                .parse::<i8>()
+                .ok()
+                .filter(|n| *n != 0 && n.unsigned_abs() <= 53)?,
+        )
     };
-    Some(ByDay { ordinal, weekday: weekday_from_code(code)? })
+    Some(ByDay {
+        ordinal,
+        weekday: weekday_from_code(code)?,
+    })
 }
