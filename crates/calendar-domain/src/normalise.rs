@@ -55,13 +55,17 @@ pub fn normalise(mut event: ProviderEvent) -> ProviderEvent {
         keep(
             &mut whole,
             "provider_event_id",
-            std::mem::replace(&mut event.id.0, stored),
+            &std::mem::replace(&mut event.id.0, stored),
         );
     }
     if let Some(id) = &mut event.conversation_id
         && let Cow::Owned(stored) = stored_identifier(id)
     {
-        keep(&mut whole, "conversation_id", std::mem::replace(id, stored));
+        keep(
+            &mut whole,
+            "conversation_id",
+            &std::mem::replace(id, stored),
+        );
     }
     clean(&mut event.ical_uid);
     cut(&mut event.ical_uid, ICAL_UID, "ical_uid", &mut whole);
@@ -136,7 +140,7 @@ fn attendees(given: Vec<Attendee>, whole: &mut Map<String, Value>) -> Vec<Attend
         if let Some(address) = &mut attendee.email
             && let Cow::Owned(stored) = stored_identifier(address)
         {
-            keep(whole, "attendee_email", std::mem::replace(address, stored));
+            keep(whole, "attendee_email", &std::mem::replace(address, stored));
         }
         cut(&mut attendee.display_name, NAME, "attendee_name", whole);
         match attendee
@@ -184,12 +188,12 @@ fn cut(text: &mut Option<String>, limit: usize, name: &str, whole: &mut Map<Stri
     }
     if let Some((at, _)) = text.char_indices().nth(limit) {
         let short = text[..at].to_owned();
-        keep(whole, name, std::mem::replace(text, short));
+        keep(whole, name, &std::mem::replace(text, short));
     }
 }
 
 /// Texts of one name (attendees) stand in a list.
-fn keep(whole: &mut Map<String, Value>, name: &str, text: String) {
+fn keep(whole: &mut Map<String, Value>, name: &str, text: &str) {
     let text = Value::String(text.replace('\0', "\u{FFFD}"));
     match whole.get_mut(name) {
         None => {

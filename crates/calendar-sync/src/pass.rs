@@ -1,0 +1,378 @@
+//! A pass over one connection: page by page, then the judgement of series and of what was not seen.
+
+use std::collections::HashSet;
+
+use calendar_domain::event::{EventChange, EventKind, ProviderEventId};
+use calendar_domain::failure::{FailureClass, PortResult};
+use calendar_domain::ids::PassId;
+use calendar_domain::ports::{CalendarReader, Clock, EventStore};
+use calendar_domain::series::{Suspects, judge};
+use calendar_domain::sync::{
+    AfterPage, Applied, ChangesFrom, ChangesPage, DueConnection, NextPage, PageBatch, Pass,
+    PassEnd, PassKind, PassPosition, SyncWindow, Unseen, UnseenReport,
+};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::SyncSettings;
+use crate::access::Access;
+
+/// Series judged between two reads of the store: bounds the memory, whatever the calendar's size.
+const SERIES_AT_ONCE: u32 = 20;
+
+/// Fewer unseen events than this are removed without a second look.
+const REMOVALS_NEVER_SUSPICIOUS: u64 = 20;
+
+/// A pass over one connection, under way.
+pub(crate) struct PassRun<'a, 'p> {
+    pub(crate) connection: &'a DueConnection,
+    pub(crate) reader: &'a dyn CalendarReader,
+    pub(crate) events: &'a dyn EventStore,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) settings: &'a SyncSettings,
+    pub(crate) access: &'a mut Access<'p>,
+    pub(crate) pass: Pass,
+    pub(crate) pages: u32,
+    pub(crate) applied: Applied,
+    /// Masters that are stored, as far as this run knows: saves asking the store again.
+    known_masters: HashSet<ProviderEventId>,
+    restarted: bool,
+}
+
+/// How a run of a pass ended, without a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PassOutcome {
+    /// The connection is up to date.
+    Finished,
+    /// The process is asked to stop: the checkpoint stands, the next worker goes on.
+    Interrupted,
+}
+
+impl<'a, 'p> PassRun<'a, 'p> {
+    pub(crate) fn new(
+        connection: &'a DueConnection,
+        reader: &'a dyn CalendarReader,
+        events: &'a dyn EventStore,
+        clock: &'a dyn Clock,
+        settings: &'a SyncSettings,
+        access: &'a mut Access<'p>,
+    ) -> Self {
+        let pass = next_pass(connection, reader, settings, clock.now());
+        Self {
+            connection,
+            reader,
+            events,
+            clock,
+            settings,
+            access,
+            pass,
+            pages: 0,
+            applied: Applied::default(),
+            known_masters: HashSet::new(),
+            restarted: false,
+        }
+    }
+
+    /// Runs the pass to its end, or to the next page when the process is to stop.
+    pub(crate) async fn run(&mut self, stop: &watch::Receiver<bool>) -> PortResult<PassOutcome> {
+        loop {
+            if *stop.borrow() {
+                return Ok(PassOutcome::Interrupted);
+            }
+            let from = match &self.pass.position {
+                PassPosition::Begin => ChangesFrom::Start(self.pass.window),
+                PassPosition::Page(cursor) => ChangesFrom::Cursor(cursor.clone()),
+                PassPosition::Fetched(_) => {
+                    self.conclude().await?;
+                    return Ok(PassOutcome::Finished);
+                }
+            };
+            let page = match self.fetch(&from).await {
+                Err(error) if error.class == FailureClass::NeedsResync && !self.restarted => {
+                    tracing::info!(connection = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
+                    self.pass = full_pass(self.settings, self.clock.now());
+                    self.restarted = true;
+                    continue;
+                }
+                page => page?,
+            };
+            self.pages += 1;
+            if self.store(page).await? {
+                return Ok(PassOutcome::Finished);
+            }
+        }
+    }
+
+    async fn fetch(&mut self, from: &ChangesFrom) -> PortResult<ChangesPage> {
+        let (reader, calendar) = (self.reader, &self.connection.calendar);
+        with_token!(self.access, token => reader.changes(&token, calendar, from))
+    }
+
+    async fn event(&mut self, id: &ProviderEventId) -> PortResult<Option<EventChange>> {
+        let (reader, calendar) = (self.reader, &self.connection.calendar);
+        with_token!(self.access, token => reader.event(&token, calendar, id))
+    }
+
+    /// Stores a page. Whether the pass ended with it.
+    async fn store(&mut self, page: ChangesPage) -> PortResult<bool> {
+        let mut changes = page.changes;
+        self.add_missing_masters(&mut changes).await?;
+        let nothing_to_judge = self.pass.kind == PassKind::Delta
+            && !self.pass.touched_series
+            && changes.iter().all(|change| matches!(change, EventChange::Event(event) if event.kind == EventKind::Single));
+        let (then, position) = match page.next {
+            NextPage::More(cursor) => {
+                let position = PassPosition::Page(cursor);
+                (AfterPage::Checkpoint(position.clone()), Some(position))
+            }
+            NextPage::Done(token) if nothing_to_judge => {
+                (AfterPage::Finish(self.end(token, Unseen::Keep)), None)
+            }
+            NextPage::Done(token) => {
+                let position = PassPosition::Fetched(token);
+                (AfterPage::Checkpoint(position.clone()), Some(position))
+            }
+        };
+        self.apply(changes, then).await?;
+        match position {
+            Some(position) => {
+                self.pass.position = position;
+                Ok(false)
+            }
+            None => Ok(true),
+        }
+    }
+
+    async fn apply(&mut self, changes: Vec<EventChange>, then: AfterPage) -> PortResult<()> {
+        let batch = PageBatch {
+            connection_id: self.connection.id,
+            pass: self.pass.clone(),
+            changes,
+            then,
+        };
+        let applied = self
+            .events
+            .apply(&self.access.lease, batch, self.clock.now())
+            .await?;
+        self.applied += applied;
+        self.pass.touched_series |= applied.touched_series;
+        Ok(())
+    }
+
+    /// Fetches the masters that the page's instances need and that are neither in it nor stored: the
+    /// order of a round is undefined, and a series may be split over pages.
+    async fn add_missing_masters(&mut self, changes: &mut Vec<EventChange>) -> PortResult<()> {
+        let here: HashSet<&ProviderEventId> = changes
+            .iter()
+            .filter(|change| matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. })))
+            .map(EventChange::id)
+            .collect();
+        let mut needed: Vec<ProviderEventId> = changes
+            .iter()
+            .filter_map(EventChange::master)
+            .filter(|master| !here.contains(master) && !self.known_masters.contains(*master))
+            .cloned()
+            .collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let here: Vec<ProviderEventId> = here.into_iter().cloned().collect();
+        if !needed.is_empty() {
+            let unknown = self
+                .events
+                .unknown_masters(self.connection.id, &needed)
+                .await?;
+            for master in &unknown {
+                match self.event(master).await? {
+                    Some(change) => changes.push(change),
+                    None => needed.retain(|id| id != master),
+                }
+            }
+        }
+        self.known_masters.extend(needed);
+        self.known_masters.extend(here);
+        // What this page removes or turns into something else is no longer known.
+        for change in changes.iter() {
+            if !matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. }))
+            {
+                self.known_masters.remove(change.id());
+            }
+        }
+        Ok(())
+    }
+
+    /// All pages are in: judge the series, then what a full pass did not see, then end the pass.
+    async fn conclude(&mut self) -> PortResult<()> {
+        let PassPosition::Fetched(token) = self.pass.position.clone() else {
+            return Ok(());
+        };
+        if self.pass.touched_series && self.reader.capabilities().silent_holes {
+            self.judge_series().await?;
+        }
+        let unseen = match self.pass.kind {
+            PassKind::Delta => Unseen::Keep,
+            PassKind::Full => {
+                let report = self.events.unseen(self.connection.id, &self.pass).await?;
+                let verdict = verdict(&report, self.connection.removal_held);
+                if verdict == Unseen::Remove {
+                    self.confirm_masters(report.masters).await?;
+                } else {
+                    tracing::warn!(
+                        connection = %self.connection.id, live = report.live, unseen = report.unseen,
+                        "the provider showed suspiciously little: nothing is removed before a second full pass agrees"
+                    );
+                }
+                verdict
+            }
+        };
+        let end = self.end(token, unseen);
+        let removed = self
+            .events
+            .finish(
+                &self.access.lease,
+                self.connection.id,
+                &self.pass,
+                end,
+                self.clock.now(),
+            )
+            .await?;
+        self.applied.removed += removed;
+        Ok(())
+    }
+
+    async fn judge_series(&mut self) -> PortResult<()> {
+        let mut after = None;
+        loop {
+            let chunk = self
+                .events
+                .touched_series(self.connection.id, &self.pass, after, SERIES_AT_ONCE)
+                .await?;
+            let Some(last) = chunk.last() else {
+                return Ok(());
+            };
+            after = Some(last.master_id);
+            let mut corrections = Vec::new();
+            let mut contradictions = Vec::new();
+            for series in &chunk {
+                let suspects = Suspects::of(series, self.pass.window);
+                let actual = if suspects.any() {
+                    let (reader, calendar) = (self.reader, &self.connection.calendar);
+                    let window = self.pass.window;
+                    with_token!(self.access, token => reader.instances(&token, calendar, &series.master, window))?
+                } else {
+                    Vec::new()
+                };
+                let (correction, contradicting) = judge(series, &suspects, actual);
+                corrections.extend(correction);
+                contradictions.extend(contradicting);
+            }
+            if !contradictions.is_empty() {
+                let position = self.pass.position.clone();
+                self.apply(contradictions, AfterPage::Checkpoint(position))
+                    .await?;
+            }
+            if !corrections.is_empty() {
+                let removed = self
+                    .events
+                    .correct_series(
+                        &self.access.lease,
+                        self.connection.id,
+                        corrections,
+                        self.clock.now(),
+                    )
+                    .await?;
+                self.applied.removed += removed;
+            }
+        }
+    }
+
+    /// A master that a full pass did not see has either gone, or no instance in the window any more.
+    async fn confirm_masters(&mut self, masters: Vec<ProviderEventId>) -> PortResult<()> {
+        let mut changes = Vec::with_capacity(masters.len());
+        for master in masters {
+            changes.push(match self.event(&master).await? {
+                Some(change) => change,
+                None => EventChange::Removed(master),
+            });
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let position = self.pass.position.clone();
+        self.apply(changes, AfterPage::Checkpoint(position)).await
+    }
+
+    fn end(&self, sync_token: calendar_domain::sync::Cursor, unseen: Unseen) -> PassEnd {
+        let wait = match unseen {
+            Unseen::Hold => self.settings.poll.min(std::time::Duration::from_mins(1)),
+            Unseen::Keep | Unseen::Remove => {
+                self.settings.poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))
+            }
+        };
+        PassEnd {
+            sync_token,
+            next_due_at: self.clock.now() + wait,
+            requested_seq: self.connection.requested_seq,
+            unseen,
+        }
+    }
+}
+
+/// The pass to go on with, or the next one to begin.
+fn next_pass(
+    connection: &DueConnection,
+    reader: &dyn CalendarReader,
+    settings: &SyncSettings,
+    now: OffsetDateTime,
+) -> Pass {
+    let bound = reader.capabilities().window_bound;
+    let spread = time::Duration::seconds_f64(
+        SyncWindow::SLACK.as_seconds_f64() / 2.0 * spread(PassId(connection.id.0)),
+    );
+    // A full pass is due before the slack is used up, at another day for each connection.
+    let covers = |window: &SyncWindow| {
+        !bound
+            || (window.end >= now + settings.future + spread && window.start <= now - settings.past)
+    };
+    if let Some(pass) = &connection.pass
+        && covers(&pass.window)
+    {
+        return pass.clone();
+    }
+    match &connection.synced {
+        Some((token, window)) if covers(window) && !connection.removal_held => Pass {
+            id: PassId::new(),
+            kind: PassKind::Delta,
+            window: *window,
+            position: PassPosition::Page(token.clone()),
+            touched_series: false,
+        },
+        _ => full_pass(settings, now),
+    }
+}
+
+fn full_pass(settings: &SyncSettings, now: OffsetDateTime) -> Pass {
+    Pass {
+        id: PassId::new(),
+        kind: PassKind::Full,
+        window: SyncWindow::around(now, settings.past, settings.future),
+        position: PassPosition::Begin,
+        touched_series: false,
+    }
+}
+
+/// Whether what a full pass did not see may be removed. Providers have answered an empty list by
+/// mistake; such a pass removes nothing until a second one agrees.
+fn verdict(report: &UnseenReport, removal_held: bool) -> Unseen {
+    let suspicious = report.unseen > REMOVALS_NEVER_SUSPICIOUS && report.unseen * 2 > report.live;
+    if suspicious && !removal_held {
+        Unseen::Hold
+    } else {
+        Unseen::Remove
+    }
+}
+
+/// A number from 0 to 1 out of an id's random bits: spreads what would happen at once.
+pub(crate) fn spread(id: PassId) -> f64 {
+    let bytes = id.0.as_bytes();
+    f64::from(u16::from_be_bytes([bytes[14], bytes[15]])) / f64::from(u16::MAX)
+}

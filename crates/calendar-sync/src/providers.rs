@@ -1,0 +1,49 @@
+//! The providers that are configured, each with the adapter behind its ports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use calendar_domain::ports::{Authorizer, CalendarDirectory, CalendarReader};
+use calendar_domain::provider::CalendarProvider;
+
+/// One provider's ports, all implemented by one adapter.
+#[derive(Clone)]
+pub struct Provider {
+    /// Signs users in.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Says who they are and which calendars they have.
+    pub directory: Arc<dyn CalendarDirectory>,
+    /// Reads the calendars.
+    pub reader: Arc<dyn CalendarReader>,
+}
+
+/// The providers that are configured.
+#[derive(Clone, Default)]
+pub struct Providers(BTreeMap<CalendarProvider, Provider>);
+
+impl Providers {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one.
+    #[must_use]
+    pub fn with(mut self, name: CalendarProvider, provider: Provider) -> Self {
+        self.0.insert(name, provider);
+        self
+    }
+
+    /// The ports of a provider; `None` when it is not configured.
+    #[must_use]
+    pub fn get(&self, name: CalendarProvider) -> Option<&Provider> {
+        self.0.get(&name)
+    }
+
+    /// Which are configured.
+    #[must_use]
+    pub fn configured(&self) -> Vec<CalendarProvider> {
+        self.0.keys().copied().collect()
+    }
+}

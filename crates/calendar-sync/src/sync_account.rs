@@ -1,0 +1,262 @@
+//! Use case: work on a claimed account, one due connection after the other.
+
+use std::sync::Arc;
+use std::time::Duration as StdDuration;
+
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ids::{AccountId, ConnectionId, PassId};
+use calendar_domain::ports::{Clock, ConnectionStore, EventStore, SyncQueue};
+use calendar_domain::sync::{Applied, Claim, DueConnection, Lease, PassFailure, PassKind};
+use time::Duration;
+use tokio::sync::watch;
+
+use crate::Providers;
+use crate::access::{Access, readable};
+use crate::pass::{PassOutcome, PassRun, spread};
+
+/// The first wait after a failure; each further one doubles it.
+const BACKOFF_FIRST: StdDuration = StdDuration::from_secs(15);
+/// The longest wait of ours.
+const BACKOFF_MOST: StdDuration = StdDuration::from_hours(1);
+/// The longest wait that a provider may impose.
+const RETRY_AFTER_MOST: StdDuration = StdDuration::from_hours(6);
+
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct SyncSettings {
+    /// How far back the window reaches.
+    pub past: Duration,
+    /// How far ahead the window reaches.
+    pub future: Duration,
+    /// How long after a pass the next one is due.
+    pub poll: StdDuration,
+    /// How long a lease lives without a heartbeat.
+    pub lease_ttl: StdDuration,
+}
+
+/// Works on a claimed account: keeps the lease alive, passes over its due connections, gives the lease
+/// back.
+#[derive(Clone)]
+pub struct SyncAccount {
+    /// Leases and failures.
+    pub queue: Arc<dyn SyncQueue>,
+    /// Where events go.
+    pub events: Arc<dyn EventStore>,
+    /// Where refreshed tokens go.
+    pub connections: Arc<dyn ConnectionStore>,
+    /// Where events come from.
+    pub providers: Arc<Providers>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What an operator sets.
+    pub settings: SyncSettings,
+}
+
+/// What a pass did. It is logged here, one line each.
+#[derive(Clone, Debug)]
+pub struct PassReport {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Its account.
+    pub account_id: AccountId,
+    /// Full or delta.
+    pub kind: PassKind,
+    /// Pages fetched in this run.
+    pub pages: u32,
+    /// What was written.
+    pub applied: Applied,
+    /// How long it took.
+    pub duration: StdDuration,
+    /// The stable code of the failure, if it failed.
+    pub outcome: Result<(), String>,
+}
+
+impl SyncAccount {
+    /// Works until all due connections are done, the lease is lost, or `stop` becomes true.
+    pub async fn run(&self, claim: Claim, stop: &watch::Receiver<bool>) -> Vec<PassReport> {
+        let lease = claim.lease;
+        let mut reports = Vec::with_capacity(claim.connections.len());
+        let lost = tokio::select! {
+            () = self.passes(claim, stop, &mut reports) => None,
+            error = self.keep_alive(&lease) => Some(error),
+        };
+        if let Some(error) = lost {
+            tracing::warn!(account = %lease.account_id, code = %error.code, "the lease is lost: another worker goes on");
+        } else if let Err(error) = self.queue.release(&lease).await {
+            // It runs out by itself.
+            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "the lease could not be given back");
+        }
+        reports
+    }
+
+    /// Prolongs the lease until that fails; returns why.
+    async fn keep_alive(&self, lease: &Lease) -> PortError {
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(self.settings.lease_ttl / 3).await;
+            match self.queue.heartbeat(lease, self.settings.lease_ttl).await {
+                Ok(()) => failures = 0,
+                // The database may be away for a moment; writes are fenced in any case.
+                Err(error) if error.class == FailureClass::Retryable && failures < 2 => {
+                    failures += 1;
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    async fn passes(
+        &self,
+        claim: Claim,
+        stop: &watch::Receiver<bool>,
+        reports: &mut Vec<PassReport>,
+    ) {
+        let Some(provider) = self.providers.get(claim.account.provider) else {
+            return;
+        };
+        let mut access = match readable(
+            claim
+                .connections
+                .iter()
+                .map(|connection| &connection.tokens),
+        ) {
+            Ok(tokens) => Access {
+                lease: claim.lease,
+                authorizer: provider.authorizer.as_ref(),
+                connections: self.connections.as_ref(),
+                clock: self.clock.as_ref(),
+                tokens,
+            },
+            Err(error) => return self.need_reauth(&claim.lease, &error).await,
+        };
+        for connection in &claim.connections {
+            if *stop.borrow() {
+                return;
+            }
+            let started = self.clock.now();
+            let mut run = PassRun::new(
+                connection,
+                provider.reader.as_ref(),
+                self.events.as_ref(),
+                self.clock.as_ref(),
+                &self.settings,
+                &mut access,
+            );
+            let result = run.run(stop).await;
+            let report = PassReport {
+                connection_id: connection.id,
+                account_id: claim.account.id,
+                kind: run.pass.kind,
+                pages: run.pages,
+                applied: run.applied,
+                duration: (self.clock.now() - started).try_into().unwrap_or_default(),
+                outcome: result
+                    .as_ref()
+                    .map(|_| ())
+                    .map_err(|error| error.code.clone()),
+            };
+            log(&report, &result);
+            reports.push(report);
+            if let Err(error) = result
+                && self
+                    .give_up(&claim.lease, connection, &error)
+                    .await
+                    .is_break()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Records a failure. Breaks when the account's other connections would fail alike.
+    async fn give_up(
+        &self,
+        lease: &Lease,
+        connection: &DueConnection,
+        error: &PortError,
+    ) -> std::ops::ControlFlow<()> {
+        if error.class == FailureClass::Authentication {
+            self.need_reauth(lease, error).await;
+            return std::ops::ControlFlow::Break(());
+        }
+        if error.class == FailureClass::Conflict {
+            // The lease is lost, or the connection was paused or removed: nothing to record. What else
+            // is due is claimed again.
+            return std::ops::ControlFlow::Break(());
+        }
+        let wait = backoff(connection.failure_count, error, spread(PassId::new()));
+        let failure = PassFailure {
+            code: error.code.clone(),
+            retry_at: self.clock.now() + wait,
+            restart: error.class == FailureClass::NeedsResync,
+        };
+        if let Err(error) = self
+            .queue
+            .fail(lease, connection.id, failure, self.clock.now())
+            .await
+        {
+            tracing::warn!(connection = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
+        }
+        if error.class == FailureClass::RateLimited {
+            std::ops::ControlFlow::Break(())
+        } else {
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+
+    async fn need_reauth(&self, lease: &Lease, error: &PortError) {
+        tracing::warn!(account = %lease.account_id, code = %error.code, "the user has to sign in at the provider again");
+        if let Err(error) = self
+            .connections
+            .need_reauth(lease, &error.code, self.clock.now())
+            .await
+        {
+            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
+        }
+    }
+}
+
+/// How long to wait: what the provider asked for, else exponential with full jitter (`chance` from 0
+/// to 1), and longer where trying again helps only after somebody has changed something.
+fn backoff(failures: u32, error: &PortError, chance: f64) -> StdDuration {
+    if let Some(asked) = error.retry_after {
+        return asked.min(RETRY_AFTER_MOST);
+    }
+    let most = BACKOFF_FIRST
+        .saturating_mul(1 << failures.min(10))
+        .min(BACKOFF_MOST);
+    match error.class {
+        FailureClass::Permanent | FailureClass::InvalidInput => {
+            BACKOFF_MOST / 2 + (BACKOFF_MOST / 2).mul_f64(chance)
+        }
+        _ => StdDuration::from_secs(1) + most.mul_f64(chance),
+    }
+}
+
+fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
+    let Applied {
+        inserted,
+        updated,
+        unchanged,
+        removed,
+        skipped,
+        ..
+    } = report.applied;
+    let kind = match report.kind {
+        PassKind::Full => "full",
+        PassKind::Delta => "delta",
+    };
+    let millis = report.duration.as_millis();
+    let (connection, account, pages) = (report.connection_id, report.account_id, report.pages);
+    match result {
+        Ok(outcome) => tracing::info!(
+            %connection, %account, kind, pages, changed = inserted + updated, unchanged, removed, skipped,
+            duration_ms = millis, interrupted = *outcome == PassOutcome::Interrupted, "pass"
+        ),
+        Err(error) => tracing::warn!(
+            %connection, %account, kind, pages, changed = inserted + updated, removed,
+            duration_ms = millis, code = %error.code, class = ?error.class,
+            error = error.source.as_deref().map(|source| source as &dyn std::error::Error), "pass failed"
+        ),
+    }
+}
