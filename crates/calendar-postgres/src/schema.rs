@@ -322,6 +322,10 @@ diesel::table! {
         version -> Nullable<Uuid>,
         /// The provider's time zone is unknown: the instants hold, its name stays in provider_metadata.
         timezone_unresolved -> Bool,
+        /// An unmodified occurrence: what its row does not carry is its master's.
+        inherits -> Bool,
+        /// Of a series master: hash of what its occurrences inherit.
+        content_version -> Nullable<Uuid>,
     }
 }
 
@@ -361,6 +365,10 @@ diesel::table! {
         pass_pages -> Int4,
         /// A page of the pass touched a series, so its holes are judged at the end.
         pass_touched_series -> Bool,
+        /// All pages of the pass are stored; becomes the sync token when the pass ends.
+        pass_sync_token -> Nullable<Text>,
+        /// The last full pass would have removed suspiciously much and removed nothing; the next one confirms.
+        removal_held -> Bool,
         /// End of the last complete full pass.
         last_full_sync_at -> Nullable<Timestamptz>,
         /// Failures in a row; sets the back-off.

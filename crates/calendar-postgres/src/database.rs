@@ -1,0 +1,288 @@
+//! The pool of connections: how to reach the server, and how dead connections are told from live.
+
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts};
+use diesel_async::pooled_connection::PoolableConnection as _;
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection as _, TransactionManager as _,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::task::JoinHandle;
+use tokio_postgres::Config;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::PgError;
+use crate::tls::TlsOptions;
+
+/// How long to wait for a connection to be made, or for one of the pool to become free.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any statement of ours takes; a runaway must not hold its locks for ever.
+const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
+
+/// How to reach the database.
+#[derive(Clone, Debug)]
+pub struct PgConfig {
+    /// `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+    pub url: SecretString,
+    /// How many connections this process opens at the most.
+    pub max_connections: usize,
+}
+
+/// A pool of connections to one database. Cloning shares the pool.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool<PgManager>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("status", &self.pool.status())
+            .finish()
+    }
+}
+
+impl Database {
+    /// A pool; no connection is opened yet. Fails only when `config` cannot be read.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the configuration is used up"
+    )]
+    pub fn connect(config: PgConfig) -> Result<Self, PgError> {
+        let pool = Pool::builder(PgManager::new(&config.url)?)
+            .max_size(config.max_connections.max(1))
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(WAIT_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: None,
+            })
+            .build()
+            .map_err(|_| PgError::Config("the pool cannot be built".to_owned()))?;
+        Ok(Self { pool })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), PgError> {
+        let mut connection = self.get().await?;
+        connection.batch_execute("").await?;
+        Ok(())
+    }
+
+    /// A connection of the pool.
+    pub(crate) async fn get(&self) -> Result<PooledConnection, PgError> {
+        match self.pool.get().await {
+            Ok(object) => Ok(PooledConnection(object)),
+            Err(deadpool::managed::PoolError::Backend(error)) => Err(error),
+            Err(error) => Err(PgError::Unavailable(Some(Box::new(error)))),
+        }
+    }
+
+    /// A connection with a transaction begun. Give its outcome to [`Transaction::end`]; one that is
+    /// dropped instead takes its connection along.
+    pub(crate) async fn begin(&self) -> Result<Transaction, PgError> {
+        let mut connection = self.get().await?;
+        AnsiTransactionManager::begin_transaction(&mut *connection).await?;
+        Ok(Transaction(connection))
+    }
+}
+
+/// A transaction under way.
+pub(crate) struct Transaction(PooledConnection);
+
+impl Transaction {
+    /// Commits when the outcome is good, else rolls back.
+    pub(crate) async fn end<T>(mut self, outcome: Result<T, PgError>) -> Result<T, PgError> {
+        if outcome.is_ok() {
+            AnsiTransactionManager::commit_transaction(&mut *self.0).await?;
+        } else if let Err(error) = AnsiTransactionManager::rollback_transaction(&mut *self.0).await
+        {
+            // The server rolls back by itself when the connection ends; the first error matters.
+            tracing::debug!(error = %PgError::from(error), "a rollback failed");
+        }
+        outcome
+    }
+}
+
+impl std::ops::Deref for Transaction {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.0
+    }
+}
+
+/// A connection that goes back to the pool when it is dropped.
+pub(crate) struct PooledConnection(Object<PgManager>);
+
+impl std::ops::Deref for PooledConnection {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.0.connection
+    }
+}
+
+impl std::ops::DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.0.connection
+    }
+}
+
+/// Opens connections, and says which of them may be used again.
+pub(crate) struct PgManager {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+/// A connection and the task that drives it. The task ends when the server hangs up: that is how
+/// a dead connection is known without asking the server before each use.
+pub(crate) struct DrivenConnection {
+    connection: AsyncPgConnection,
+    driver: JoinHandle<()>,
+}
+
+impl PgManager {
+    fn new(url: &SecretString) -> Result<Self, PgError> {
+        let (config, tls) = read_url(url.expose_secret())?;
+        Ok(Self {
+            config,
+            tls: tls.connector()?,
+        })
+    }
+
+    async fn open(&self) -> Result<DrivenConnection, PgError> {
+        let connected = self.config.connect(self.tls.clone()).await;
+        let (client, driven) =
+            connected.map_err(|error| PgError::Unavailable(Some(Box::new(error))))?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = driven.await {
+                tracing::debug!(
+                    code = error.code().map(|code| code.code()),
+                    "a database connection ended"
+                );
+            }
+        });
+        let connection = AsyncPgConnection::try_from(client).await?;
+        Ok(DrivenConnection { connection, driver })
+    }
+}
+
+impl Manager for PgManager {
+    type Type = DrivenConnection;
+    type Error = PgError;
+
+    async fn create(&self) -> Result<DrivenConnection, PgError> {
+        self.open().await
+    }
+
+    async fn recycle(&self, driven: &mut DrivenConnection, _: &Metrics) -> RecycleResult<PgError> {
+        // Broken: a transaction was left open, because the work on it was cancelled.
+        if driven.driver.is_finished() || driven.connection.is_broken() {
+            return Err(RecycleError::message("the connection is no longer usable"));
+        }
+        Ok(())
+    }
+}
+
+/// One connection outside any pool, for migrations.
+pub(crate) async fn open_one(url: &SecretString) -> Result<AsyncPgConnection, PgError> {
+    // The task lives as long as the client inside the connection does.
+    Ok(PgManager::new(url)?.open().await?.connection)
+}
+
+/// The driver's configuration; `sslmode` and `sslrootcert` apart, whose values it does not all know.
+fn read_url(url: &str) -> Result<(Config, TlsOptions), PgError> {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut mode, mut root_certificate) = (None, None);
+    let mut rest: Vec<&str> = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let decoded = url::form_urlencoded::parse(part.as_bytes()).next();
+        match decoded {
+            Some((name, value)) if name == "sslmode" => mode = Some(value.into_owned()),
+            Some((name, value)) if name == "sslrootcert" => {
+                root_certificate = Some(value.into_owned())
+            }
+            _ => rest.push(part),
+        }
+    }
+    let tls = TlsOptions::new(mode.as_deref(), root_certificate)?;
+    let address = if rest.is_empty() {
+        address.to_owned()
+    } else {
+        format!("{address}?{}", rest.join("&"))
+    };
+    // The driver's own message can quote the password.
+    let mut config: Config = address.parse().map_err(|_| {
+        PgError::Config("it must read postgres://user:password@host:port/database".to_owned())
+    })?;
+    if config.get_hosts().is_empty() {
+        return Err(PgError::Config("it names no host".to_owned()));
+    }
+    config.ssl_mode(tls.mode);
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("calendar-sync");
+    }
+    let given = config.get_options().unwrap_or_default();
+    if !given.contains("statement_timeout") {
+        let options = format!("{given} -c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}");
+        config.options(options.trim().to_owned());
+    }
+    Ok((config, tls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_postgres::config::SslMode;
+
+    #[test]
+    fn tls_parameters_are_taken_out_of_the_url() {
+        let url = "postgres://u:p@db:5433/calendar?sslmode=verify-full&connect_timeout=3&sslrootcert=%2Fetc%2Fca.pem";
+        let (config, tls) = read_url(url).unwrap();
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(tls.root_certificate.as_deref(), Some("/etc/ca.pem"));
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_dbname(), Some("calendar"));
+        assert!(
+            config
+                .get_options()
+                .unwrap()
+                .contains("statement_timeout=60000")
+        );
+    }
+
+    #[test]
+    fn a_statement_timeout_of_ones_own_stays() {
+        let (config, _) = read_url("postgres://db/x?options=-c%20statement_timeout%3D5").unwrap();
+        assert_eq!(config.get_options(), Some("-c statement_timeout=5"));
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_showing_it() {
+        for url in [
+            "",
+            "mysql://u:secret@h/d",
+            "postgres://u:secret@h:port/d",
+            "postgres://u:secret@h/d?sslmode=on",
+        ] {
+            let error = read_url(url).err().unwrap();
+            assert!(
+                !format!("{error} {error:?}").contains("secret"),
+                "{error:?}"
+            );
+        }
+    }
+}

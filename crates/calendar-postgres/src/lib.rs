@@ -1,0 +1,39 @@
+//! The stores on PostgreSQL: every line of SQL stands here.
+//!
+//! [`Database`] is the pool, [`migrate`] brings a database up to date, and each port of the domain
+//! that stores something has its `Pg…` type here, in a file of the port's name.
+
+mod codes;
+mod connect_session_store;
+mod connection_store;
+mod database;
+mod error;
+mod event_reader;
+mod event_store;
+mod fence;
+mod housekeeping;
+mod migrations;
+// The stores write their statements as SQL over arrays; this is the catalog's shape, for reviewers
+// and for what is simple enough for diesel's own queries.
+#[allow(unreachable_pub, dead_code, missing_docs, reason = "generated")]
+mod schema;
+mod session_store;
+mod statement;
+mod sync_queue;
+mod tls;
+mod user_store;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use connect_session_store::PgConnectSessionStore;
+pub use connection_store::PgConnectionStore;
+pub use database::{Database, PgConfig};
+pub use error::PgError;
+pub use event_reader::PgEventReader;
+pub use event_store::PgEventStore;
+pub use housekeeping::PgHousekeeping;
+pub use migrations::{MigrationState, migrate};
+pub use session_store::PgSessionStore;
+pub use sync_queue::PgSyncQueue;
+pub use user_store::PgUserStore;
