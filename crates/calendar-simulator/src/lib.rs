@@ -1,0 +1,95 @@
+//! A Microsoft Entra and Microsoft Graph v1.0 calendar server in memory, over real HTTP, for tests and development.
+//!
+//! It behaves as the service was observed to, which is not always as it is documented: see [`Quirks`]. It shares no
+//! code with the adapters that are tested against it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use calendar_simulator::{Options, Server};
+//! let server = Server::start(Options::default()).await?;
+//! server.create_mailbox("alex.wilber@contoso.example", "Alex Wilber", "W. Europe Standard Time")?;
+//! let token = server.issue_access_token("alex.wilber@contoso.example")?;
+//! let graph = server.graph_url(); // http://127.0.0.1:port/v1.0
+//! # Ok(()) }
+//! ```
+//!
+//! # Admin interface
+//!
+//! JSON over HTTP under `/admin`, one call per method of [`Simulator`]. Answers are 200 with a JSON object, or the
+//! status of a [`GraphError`] with `{"error": {"code", "message"}}`. `calendar` is an id or a name and may be left out
+//! for the default calendar. Nothing is authenticated: never expose it.
+//!
+//! | Call | Body or query | Answer |
+//! |---|---|---|
+//! | `POST /admin/mailboxes` | `{upn, displayName, timeZone}` | `{id}` |
+//! | `GET /admin/mailboxes` | | `{value: [{upn, id, displayName, timeZone}]}` |
+//! | `POST /admin/mailboxes/{upn}/calendars` | `{name}` | `{id}` |
+//! | `GET /admin/mailboxes/{upn}/calendars` | `?name=` | `{id}` |
+//! | `DELETE /admin/mailboxes/{upn}/calendars` | `?calendar=` | `{}` |
+//! | `POST /admin/mailboxes/{upn}/share` | `{with, calendar?, canEdit?}`; without `calendar` the whole mailbox; `calendar: ""` the default one | `{id?}` |
+//! | `POST /admin/mailboxes/{upn}/unshare` | `{with}` | `{}` |
+//! | `POST /admin/mailboxes/{upn}/events` | `?calendar=`, Graph's POST shape and `raw`, `repeat` | `{id}` (immutable) |
+//! | `POST /admin/mailboxes/{upn}/bulk` | `{count, start, stepMinutes?, calendar?}` | `{}` |
+//! | `PATCH /admin/mailboxes/{upn}/events/{id}` | Graph's PATCH shape | `{}` |
+//! | `DELETE /admin/mailboxes/{upn}/events/{id}` | | `{}` |
+//! | `POST /admin/mailboxes/{upn}/events/{id}/move` | `{calendar?}` | `{}` |
+//! | `POST /admin/mailboxes/{upn}/events/{id}/occurrences/{date}` | `{change: "edit", patch}`, `{change: "cancel"}` or `{change: "delete"}` | `{}` |
+//! | `GET /admin/mailboxes/{upn}/events` | `?calendar=` | `{value: [event]}`: singles and masters; all calendars without `calendar` |
+//! | `GET /admin/mailboxes/{upn}/instances` | `?startDateTime=&endDateTime=&calendar=` | `{value: [event]}`: as a user sees them |
+//! | `POST /admin/mailboxes/{upn}/invalidate-delta-tokens` | | `{}` |
+//! | `POST /admin/mailboxes/{upn}/revoke-refresh-tokens` | | `{}` |
+//! | `POST /admin/mailboxes/{upn}/revoke-access-tokens` | | `{}` |
+//! | `POST /admin/mailboxes/{upn}/tokens` | | `{access_token, refresh_token}` |
+//! | `POST /admin/default-mailbox` | `{upn}` | `{}` |
+//! | `POST /admin/consent` | `{error: null or "access_denied", ...}` | `{}` |
+//! | `POST /admin/tokens` | `{accessTokenSeconds?, singleUseRefreshTokens?}` | `{}` |
+//! | `PUT /admin/clients` | `[{id, secret?, redirectUris?}]` | `{}` |
+//! | `GET`, `PUT`, `PATCH /admin/quirks` | [`Quirks`]; PATCH takes some members only | [`Quirks`] |
+//! | `GET`, `POST /admin/clock` | `{set: "2026-01-01T00:00:00Z", frozen?}` or `{advanceSeconds}` | `{now}` |
+//! | `GET`, `POST`, `DELETE /admin/faults` | [`Fault`] | `{value: [Fault]}` |
+//! | `GET`, `DELETE /admin/requests` | | `{value: [RecordedRequest]}` |
+//! | `POST /admin/demo` | `{today?: "2026-01-01"}` | `{upn}` |
+
+mod admin;
+mod bulk;
+mod clock;
+mod delta;
+pub mod demo;
+mod entra;
+mod error;
+mod event;
+mod graph;
+mod http;
+mod ids;
+mod model;
+mod quirks;
+mod recurrence;
+mod render;
+mod simulator;
+mod store;
+mod zones;
+
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use error::GraphError;
+pub use http::Server;
+pub use quirks::Quirks;
+pub use simulator::{Client, Fault, Options, RecordedRequest, Simulator};
+pub use store::OccurrenceChange;
+
+/// The time library whose [`jiff::Timestamp`] and [`jiff::civil::Date`] this interface speaks.
+pub use jiff;
+
+// A request that panicked must not take the simulator with it: the data behind a poisoned lock is still whole enough.
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
