@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 use crate::postgres::Postgres;
 use crate::{database, workspace};
 
-/// Held while migrations run; calendar-postgres takes the same one.
-const LOCK: i64 = i64::from_be_bytes(*b"calendar");
+/// Held while migrations run; calendar-postgres takes the same one (its migrations.rs).
+const LOCK: i64 = 7_205_116_493_320_158;
 
 /// What to do.
 #[derive(ClapSubcommand)]
