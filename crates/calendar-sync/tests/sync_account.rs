@@ -1,0 +1,725 @@
+//! A pass, over mocked ports: what is asked, what is stored, in which order, and what a failure does.
+
+use std::sync::Arc;
+use std::time::Duration as StdDuration;
+
+use calendar_domain::account::{Account, AccountIdentity, StoredTokens, TokenGrant, TokenSet};
+use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence};
+use calendar_domain::failure::{FailureClass, PortError};
+use calendar_domain::ids::{AccountId, ConnectionId, EventId, PassId, UserId, WorkerId};
+use calendar_domain::ports::{
+    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockClock, MockConnectionStore,
+    MockEventStore, MockSyncQueue,
+};
+use calendar_domain::provider::{CalendarProvider, Capabilities};
+use calendar_domain::sync::{
+    AfterPage, Applied, CalendarRef, ChangesFrom, ChangesPage, Claim, Cursor, DueConnection, Lease,
+    Mailbox, NextPage, Pass, PassKind, PassPosition, SeriesInstance, SyncWindow, TouchedSeries,
+    Unseen, UnseenReport,
+};
+use calendar_sync::{PassReport, Provider, Providers, SyncAccount, SyncSettings};
+use mockall::Sequence;
+use secrecy::{ExposeSecret, SecretString};
+use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
+use tokio::sync::watch;
+
+const NOW: OffsetDateTime = datetime!(2026-01-05 9:00 UTC);
+
+/// The mocked ports of one run. What a test does not expect panics when it is called.
+struct Ports {
+    queue: MockSyncQueue,
+    events: MockEventStore,
+    connections: MockConnectionStore,
+    authorizer: MockAuthorizer,
+    reader: MockCalendarReader,
+}
+
+impl Ports {
+    fn new() -> Self {
+        let mut queue = MockSyncQueue::new();
+        queue.expect_release().times(1).returning(|_| Ok(()));
+        let mut reader = MockCalendarReader::new();
+        reader.expect_capabilities().return_const(Capabilities {
+            window_bound: true,
+            silent_holes: true,
+        });
+        Self {
+            queue,
+            events: MockEventStore::new(),
+            connections: MockConnectionStore::new(),
+            authorizer: MockAuthorizer::new(),
+            reader,
+        }
+    }
+
+    /// Pages in order: what is asked for, and the answer.
+    fn pages(&mut self, pages: Vec<(ChangesFrom, Result<ChangesPage, FailureClass>)>) {
+        let mut order = Sequence::new();
+        for (from, answer) in pages {
+            self.reader
+                .expect_changes()
+                .withf(move |_, _, asked| *asked == from)
+                .times(1)
+                .in_sequence(&mut order)
+                .return_once(|_, _, _| answer.map_err(|class| PortError::new(class, "scripted")));
+        }
+    }
+
+    async fn run(self, connection: DueConnection) -> Vec<PassReport> {
+        self.run_until(connection, false).await
+    }
+
+    async fn run_until(self, connection: DueConnection, stopped: bool) -> Vec<PassReport> {
+        let mut clock = MockClock::new();
+        clock.expect_now().return_const(NOW);
+        let provider = Provider {
+            authorizer: Arc::new(self.authorizer),
+            directory: Arc::new(MockCalendarDirectory::new()),
+            reader: Arc::new(self.reader),
+        };
+        let use_case = SyncAccount {
+            queue: Arc::new(self.queue),
+            events: Arc::new(self.events),
+            connections: Arc::new(self.connections),
+            providers: Arc::new(Providers::new().with(CalendarProvider::Microsoft, provider)),
+            clock: Arc::new(clock),
+            settings: SyncSettings {
+                past: Duration::days(90),
+                future: Duration::days(365),
+                poll: StdDuration::from_mins(5),
+                lease_ttl: StdDuration::from_mins(1),
+            },
+        };
+        let (_stop, stop) = watch::channel(stopped);
+        use_case.run(claim(connection), &stop).await
+    }
+}
+
+fn claim(connection: DueConnection) -> Claim {
+    let account_id = AccountId::new();
+    Claim {
+        lease: Lease {
+            account_id,
+            owner: WorkerId::new(),
+            fence: 7,
+        },
+        account: Account {
+            id: account_id,
+            user_id: UserId::new(),
+            provider: CalendarProvider::Microsoft,
+            identity: AccountIdentity {
+                tenant_id: String::new(),
+                provider_user_id: "u".to_owned(),
+                email: None,
+                display_name: None,
+            },
+            needs_reauth: None,
+        },
+        connections: vec![connection],
+    }
+}
+
+fn tokens(expires_at: OffsetDateTime) -> StoredTokens {
+    StoredTokens::Open(TokenSet {
+        access_token: SecretString::from("old"),
+        refresh_token: Some(SecretString::from("refresh")),
+        expires_at,
+    })
+}
+
+fn window() -> SyncWindow {
+    SyncWindow::around(NOW, Duration::days(90), Duration::days(365))
+}
+
+fn new_connection() -> DueConnection {
+    DueConnection {
+        id: ConnectionId::new(),
+        user_id: UserId::new(),
+        calendar: CalendarRef {
+            calendar_id: "cal".to_owned(),
+            mailbox: Mailbox::Own,
+        },
+        tokens: tokens(NOW + Duration::HOUR),
+        synced: None,
+        pass: None,
+        requested_seq: 3,
+        failure_count: 0,
+        removal_held: false,
+    }
+}
+
+fn synced_connection() -> DueConnection {
+    DueConnection {
+        synced: Some((cursor("delta"), window())),
+        ..new_connection()
+    }
+}
+
+fn cursor(text: &str) -> Cursor {
+    Cursor(text.to_owned())
+}
+
+fn at(text: &str) -> ChangesFrom {
+    ChangesFrom::Cursor(cursor(text))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "pages and failures stand in one list")]
+fn page(changes: Vec<EventChange>, next: NextPage) -> Result<ChangesPage, FailureClass> {
+    Ok(ChangesPage { changes, next })
+}
+
+fn more(text: &str) -> NextPage {
+    NextPage::More(cursor(text))
+}
+
+fn done(text: &str) -> NextPage {
+    NextPage::Done(cursor(text))
+}
+
+fn occurrence(id: &str, master: &str) -> EventChange {
+    let span = EventSpan::Timed {
+        start: NOW,
+        end: NOW + Duration::HOUR,
+    };
+    EventChange::Occurrence(Occurrence {
+        id: id.into(),
+        master: master.into(),
+        span,
+    })
+}
+
+#[tokio::test]
+async fn a_first_pass_checkpoints_each_page_and_sweeps_only_after_the_last() {
+    let mut ports = Ports::new();
+    ports.pages(vec![
+        (ChangesFrom::Start(window()), page(Vec::new(), more("p2"))),
+        (at("p2"), page(Vec::new(), done("d1"))),
+    ]);
+    let mut order = Sequence::new();
+    for position in [
+        PassPosition::Page(cursor("p2")),
+        PassPosition::Fetched(cursor("d1")),
+    ] {
+        ports
+            .events
+            .expect_apply()
+            .withf(move |_, batch, _| matches!(&batch.then, AfterPage::Checkpoint(to) if *to == position))
+            .times(1)
+            .in_sequence(&mut order)
+            .returning(|_, _, _| Ok(Applied { inserted: 2, ..Applied::default() }));
+    }
+    ports
+        .events
+        .expect_unseen()
+        .times(1)
+        .in_sequence(&mut order)
+        .returning(|_, _| {
+            Ok(UnseenReport {
+                live: 10,
+                unseen: 3,
+                masters: Vec::new(),
+            })
+        });
+    ports
+        .events
+        .expect_finish()
+        .withf(|lease, _, pass, end, _| {
+            lease.fence == 7
+                && pass.kind == PassKind::Full
+                && end.unseen == Unseen::Remove
+                && end.sync_token == cursor("d1")
+                && end.requested_seq == 3
+                && end.next_due_at > NOW + Duration::minutes(4)
+                && end.next_due_at < NOW + Duration::minutes(6)
+        })
+        .times(1)
+        .in_sequence(&mut order)
+        .returning(|_, _, _, _, _| Ok(3));
+    let reports = ports.run(new_connection()).await;
+    assert_eq!(
+        (
+            reports[0].pages,
+            reports[0].applied.inserted,
+            reports[0].applied.removed
+        ),
+        (2, 4, 3)
+    );
+    assert_eq!(reports[0].outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn a_delta_pass_without_a_change_is_one_write() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(at("delta"), page(Vec::new(), done("d2")))]);
+    ports
+        .events
+        .expect_apply()
+        .withf(|_, batch, _| {
+            batch.pass.kind == PassKind::Delta
+                && matches!(&batch.then, AfterPage::Finish(end) if end.sync_token == cursor("d2") && end.unseen == Unseen::Keep)
+        })
+        .times(1)
+        .returning(|_, _, _| Ok(Applied::default()));
+    assert_eq!(ports.run(synced_connection()).await[0].outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn a_pass_that_died_goes_on_where_it_was() {
+    let mut ports = Ports::new();
+    let pass = Pass {
+        id: PassId::new(),
+        kind: PassKind::Full,
+        window: window(),
+        position: PassPosition::Page(cursor("p4")),
+        touched_series: false,
+    };
+    let id = pass.id;
+    ports.pages(vec![
+        (at("p4"), page(Vec::new(), more("p5"))),
+        (at("p5"), Err(FailureClass::Retryable)),
+    ]);
+    ports
+        .events
+        .expect_apply()
+        .withf(move |_, batch, _| batch.pass.id == id)
+        .times(1)
+        .returning(|_, _, _| Ok(Applied::default()));
+    ports
+        .queue
+        .expect_fail()
+        .withf(|_, _, failure, _| {
+            !failure.restart && failure.code == "scripted" && failure.retry_at > NOW
+        })
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    let reports = ports
+        .run(DueConnection {
+            pass: Some(pass),
+            ..new_connection()
+        })
+        .await;
+    assert_eq!(reports[0].outcome, Err("scripted".to_owned()));
+}
+
+#[tokio::test]
+async fn a_lost_cursor_becomes_a_full_pass_at_once() {
+    let mut ports = Ports::new();
+    ports.pages(vec![
+        (at("delta"), Err(FailureClass::NeedsResync)),
+        (ChangesFrom::Start(window()), Err(FailureClass::NeedsResync)),
+    ]);
+    ports
+        .queue
+        .expect_fail()
+        .withf(|_, _, failure, _| failure.restart)
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    let reports = ports.run(synced_connection()).await;
+    assert_eq!(reports[0].kind, PassKind::Full);
+    assert!(
+        reports[0].outcome.is_err(),
+        "a second time is a failure, not a loop"
+    );
+}
+
+#[tokio::test]
+async fn a_window_whose_slack_is_used_up_is_moved_by_a_full_pass() {
+    for (end, kind) in [
+        (NOW + Duration::days(366), PassKind::Full),
+        (NOW + Duration::days(395), PassKind::Delta),
+    ] {
+        let mut ports = Ports::new();
+        let old = SyncWindow {
+            start: NOW - Duration::days(150),
+            end,
+        };
+        ports
+            .reader
+            .expect_changes()
+            .times(1)
+            .returning(|_, _, _| Err(PortError::new(FailureClass::Retryable, "x")));
+        ports
+            .queue
+            .expect_fail()
+            .times(1)
+            .returning(|_, _, _, _| Ok(()));
+        let connection = DueConnection {
+            synced: Some((cursor("delta"), old)),
+            ..new_connection()
+        };
+        assert_eq!(ports.run(connection).await[0].kind, kind);
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_is_neither_in_the_page_nor_stored_is_fetched() {
+    let mut ports = Ports::new();
+    let page_of = vec![
+        occurrence("M1", "M"),
+        occurrence("K1", "K"),
+        occurrence("G1", "G"),
+    ];
+    ports.pages(vec![
+        (at("delta"), page(page_of, more("p2"))),
+        (at("p2"), Err(FailureClass::Retryable)),
+    ]);
+    ports
+        .events
+        .expect_unknown_masters()
+        .times(1)
+        .returning(|_, masters| {
+            Ok(masters
+                .iter()
+                .filter(|id| id.as_str() != "K")
+                .cloned()
+                .collect())
+        });
+    ports.reader.expect_event().times(2).returning(|_, _, id| {
+        Ok((id.as_str() == "M").then(|| EventChange::Rejected {
+            id: id.clone(),
+            reason: "stands for the master".to_owned(),
+        }))
+    });
+    ports
+        .events
+        .expect_apply()
+        .withf(|_, batch, _| batch.changes.len() == 4 && batch.changes[3].id().as_str() == "M")
+        .times(1)
+        .returning(|_, _, _| {
+            Ok(Applied {
+                touched_series: true,
+                ..Applied::default()
+            })
+        });
+    ports
+        .queue
+        .expect_fail()
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    ports.run(synced_connection()).await;
+}
+
+#[tokio::test]
+async fn a_hole_is_confirmed_before_it_is_an_exception_date() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(
+        at("delta"),
+        page(vec![occurrence("M1", "M")], done("d2")),
+    )]);
+    ports
+        .events
+        .expect_unknown_masters()
+        .returning(|_, _| Ok(Vec::new()));
+    ports
+        .events
+        .expect_apply()
+        .withf(|_, batch, _| matches!(&batch.then, AfterPage::Checkpoint(PassPosition::Fetched(_))))
+        .times(1)
+        .returning(|_, _, _| {
+            Ok(Applied {
+                touched_series: true,
+                ..Applied::default()
+            })
+        });
+    let span = EventSpan::Timed {
+        start: NOW + Duration::DAY,
+        end: NOW + Duration::days(1) + Duration::HOUR,
+    };
+    let gone = SeriesInstance {
+        id: EventId::new(),
+        provider_event_id: "M2".into(),
+        original_start: EventMoment::Instant(NOW + Duration::DAY),
+        span,
+        seen: false,
+    };
+    let gone_id = gone.id;
+    let series = TouchedSeries {
+        master_id: EventId::new(),
+        master: "M".into(),
+        rule: None,
+        span,
+        zone: None,
+        exception_dates: Vec::new(),
+        instances: vec![gone],
+    };
+    ports
+        .events
+        .expect_touched_series()
+        .times(2)
+        .returning(move |_, _, after, _| {
+            Ok(if after.is_none() {
+                vec![series.clone()]
+            } else {
+                Vec::new()
+            })
+        });
+    ports
+        .reader
+        .expect_instances()
+        .withf(|_, _, master, asked| master.as_str() == "M" && *asked == window())
+        .times(1)
+        .returning(|_, _, _, _| Ok(vec![occurrence("M1", "M")]));
+    ports
+        .events
+        .expect_correct_series()
+        .withf(move |_, _, corrections, _| {
+            corrections.len() == 1 && corrections[0].removed == [gone_id]
+        })
+        .times(1)
+        .returning(|_, _, _, _| Ok(1));
+    ports
+        .events
+        .expect_finish()
+        .withf(|_, _, _, end, _| end.unseen == Unseen::Keep)
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    assert_eq!(ports.run(synced_connection()).await[0].applied.removed, 1);
+}
+
+#[tokio::test]
+async fn a_suspicious_removal_is_held_until_a_second_pass_agrees() {
+    // The second pass is a full one, although there is a sync token.
+    for (connection, expected) in [
+        (new_connection(), Unseen::Hold),
+        (
+            DueConnection {
+                removal_held: true,
+                ..synced_connection()
+            },
+            Unseen::Remove,
+        ),
+    ] {
+        let mut ports = Ports::new();
+        ports.pages(vec![(
+            ChangesFrom::Start(window()),
+            page(Vec::new(), done("d")),
+        )]);
+        ports
+            .events
+            .expect_apply()
+            .returning(|_, _, _| Ok(Applied::default()));
+        ports.events.expect_unseen().returning(|_, _| {
+            Ok(UnseenReport {
+                live: 100,
+                unseen: 100,
+                masters: Vec::new(),
+            })
+        });
+        ports
+            .events
+            .expect_finish()
+            .withf(move |_, _, _, end, _| end.unseen == expected)
+            .times(1)
+            .returning(|_, _, _, _, _| Ok(0));
+        ports.run(connection).await;
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_a_full_pass_did_not_see_is_asked_for() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(
+        ChangesFrom::Start(window()),
+        page(Vec::new(), done("d")),
+    )]);
+    ports
+        .events
+        .expect_apply()
+        .withf(|_, batch, _| batch.changes.is_empty())
+        .times(1)
+        .returning(|_, _, _| Ok(Applied::default()));
+    ports.events.expect_unseen().returning(|_, _| {
+        Ok(UnseenReport {
+            live: 3,
+            unseen: 3,
+            masters: vec!["M".into()],
+        })
+    });
+    ports
+        .reader
+        .expect_event()
+        .times(1)
+        .returning(|_, _, _| Ok(None));
+    ports
+        .events
+        .expect_apply()
+        .withf(|_, batch, _| batch.changes == [EventChange::Removed("M".into())])
+        .times(1)
+        .returning(|_, _, _| {
+            Ok(Applied {
+                removed: 4,
+                ..Applied::default()
+            })
+        });
+    ports
+        .events
+        .expect_finish()
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    assert_eq!(ports.run(new_connection()).await[0].applied.removed, 4);
+}
+
+fn grant() -> TokenGrant {
+    TokenGrant {
+        access_token: SecretString::from("new"),
+        refresh_token: None,
+        expires_at: NOW + Duration::HOUR,
+        scopes: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn an_expiring_token_is_refreshed_and_stored_before_it_is_used() {
+    let mut ports = Ports::new();
+    let mut order = Sequence::new();
+    ports
+        .authorizer
+        .expect_refresh()
+        .withf(|token| token.expose_secret() == "refresh")
+        .times(1)
+        .in_sequence(&mut order)
+        .returning(|_| Ok(grant()));
+    ports
+        .connections
+        .expect_store_grant()
+        .withf(|lease, _, _| lease.fence == 7)
+        .times(1)
+        .in_sequence(&mut order)
+        .returning(|_, _, _| Ok(()));
+    ports
+        .reader
+        .expect_changes()
+        .withf(|token, _, _| token.expose_secret() == "new")
+        .times(1)
+        .in_sequence(&mut order)
+        .returning(|_, _, _| {
+            Ok(ChangesPage {
+                changes: Vec::new(),
+                next: done("d2"),
+            })
+        });
+    ports
+        .events
+        .expect_apply()
+        .returning(|_, _, _| Ok(Applied::default()));
+    let connection = DueConnection {
+        tokens: tokens(NOW + Duration::minutes(4)),
+        ..synced_connection()
+    };
+    ports.run(connection).await;
+}
+
+#[tokio::test]
+async fn a_401_is_answered_by_one_refresh_and_is_no_reason_to_bother_the_user() {
+    let mut ports = Ports::new();
+    ports
+        .reader
+        .expect_changes()
+        .times(2)
+        .returning(|_, _, _| Err(PortError::new(FailureClass::Authentication, "unauthorized")));
+    ports
+        .authorizer
+        .expect_refresh()
+        .times(1)
+        .returning(|_| Ok(grant()));
+    ports
+        .connections
+        .expect_store_grant()
+        .times(1)
+        .returning(|_, _, _| Ok(()));
+    ports
+        .queue
+        .expect_fail()
+        .withf(|_, _, failure, _| failure.code == "unauthorized")
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    ports.run(synced_connection()).await;
+}
+
+#[tokio::test]
+async fn a_refused_refresh_and_unreadable_tokens_need_the_user() {
+    let mut ports = Ports::new();
+    ports.authorizer.expect_refresh().returning(|_| {
+        Err(PortError::new(
+            FailureClass::Authentication,
+            "invalid_grant",
+        ))
+    });
+    ports
+        .connections
+        .expect_need_reauth()
+        .withf(|_, code, _| code == "invalid_grant")
+        .times(1)
+        .returning(|_, _, _| Ok(()));
+    let reports = ports
+        .run(DueConnection {
+            tokens: tokens(NOW),
+            ..synced_connection()
+        })
+        .await;
+    assert_eq!(reports[0].outcome, Err("invalid_grant".to_owned()));
+
+    let mut ports = Ports::new();
+    ports
+        .connections
+        .expect_need_reauth()
+        .withf(|_, code, _| code == "token_not_sealed")
+        .times(1)
+        .returning(|_, _, _| Ok(()));
+    let unreadable = StoredTokens::Unreadable("token_not_sealed");
+    assert_eq!(
+        ports
+            .run(DueConnection {
+                tokens: unreadable,
+                ..synced_connection()
+            })
+            .await
+            .len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_and_capped() {
+    for (asked, waited) in [(120, 120), (u64::MAX / 4, 6 * 3600)] {
+        let mut ports = Ports::new();
+        ports.reader.expect_changes().returning(move |_, _, _| {
+            let mut error = PortError::new(FailureClass::RateLimited, "throttled");
+            error.retry_after = Some(StdDuration::from_secs(asked));
+            Err(error)
+        });
+        ports
+            .queue
+            .expect_fail()
+            .withf(move |_, _, failure, _| failure.retry_at == NOW + Duration::seconds(waited))
+            .times(1)
+            .returning(|_, _, _, _| Ok(()));
+        ports.run(synced_connection()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_lease_ends_the_pass_without_another_write() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(at("delta"), page(Vec::new(), more("p2")))]);
+    ports
+        .events
+        .expect_apply()
+        .times(1)
+        .returning(|_, _, _| Err(PortError::lease_lost()));
+    assert_eq!(
+        ports.run(synced_connection()).await[0].outcome,
+        Err("lease_lost".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_is_to_stop_begins_no_pass_and_gives_the_lease_back() {
+    assert!(
+        Ports::new()
+            .run_until(synced_connection(), true)
+            .await
+            .is_empty()
+    );
+}
