@@ -1,0 +1,304 @@
+//! What can go wrong with Graph, and what a caller can do about it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use calendar_domain::failure::{FailureClass, PortError};
+use serde_json::Value;
+
+/// Codes that Graph gives when a link has expired; compared without regard to case, because the
+/// service and its documentation spell them differently.
+const RESYNC_CODES: [&str; 3] = ["syncstatenotfound", "resyncrequired", "syncstateinvalid"];
+/// Longest code or request id that is kept of an answer.
+const MAX_CODE_CHARS: usize = 64;
+
+/// An answer of Graph that is no success. The message is left out: it may quote what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// `error.code`; where that is empty or unreadable, `http_` and the status.
+    pub code: String,
+    /// `error.innerError.request-id`, or the header: what Microsoft's support asks for.
+    pub request_id: Option<String>,
+    /// Retry-After, at most one hour.
+    pub retry_after: Option<Duration>,
+}
+
+/// A failed call. Holds no token, address or event text.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// Graph said no.
+    #[error(
+        "Graph answered {} ({}, request id {})",
+        .0.status, .0.code, .0.request_id.as_deref().unwrap_or("unknown")
+    )]
+    Answer(GraphAnswer),
+    /// No answer in time.
+    #[error("Graph did not answer in time")]
+    Timeout,
+    /// The connection failed.
+    #[error("the connection to Graph failed")]
+    Transport(#[source] Box<dyn Error + Send + Sync>),
+    /// The answer is larger than any page may be.
+    #[error("the answer of Graph is larger than {0} bytes")]
+    TooLarge(usize),
+    /// A success whose body is not what was asked for. Of serde's error only the place is kept: its
+    /// text quotes the body.
+    #[error("the answer of Graph is not readable at line {line}, column {column}")]
+    Unreadable {
+        /// Line in the body, from 1; 0 where the shape is wrong.
+        line: usize,
+        /// Column in the line.
+        column: usize,
+    },
+    /// An answer names a link to another host or outside the API, or follows its own tail.
+    #[error("Graph named a link that is not followed")]
+    ForeignLink,
+    /// A stored cursor is no link into the configured API.
+    #[error("the stored link does not belong to the configured Graph")]
+    ForeignCursor,
+    /// An id that cannot stand in a path.
+    #[error("an id cannot be put into a path")]
+    InvalidId,
+    /// The token holds characters that cannot be sent.
+    #[error("the access token cannot be sent")]
+    InvalidToken,
+}
+
+impl GraphError {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Answer(answer) => answer.class(),
+            Self::Timeout | Self::Transport(_) | Self::Unreadable { .. } => FailureClass::Retryable,
+            Self::TooLarge(_) | Self::ForeignLink => FailureClass::Permanent,
+            Self::ForeignCursor => FailureClass::NeedsResync,
+            Self::InvalidId => FailureClass::InvalidInput,
+            Self::InvalidToken => FailureClass::Authentication,
+        }
+    }
+
+    /// A stable code: Graph's own for its answers (`unauthorized` for every 401), ours otherwise.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Answer(answer) if answer.status == 401 => "unauthorized",
+            Self::Answer(answer) => &answer.code,
+            Self::Timeout => "timeout",
+            Self::Transport(_) => "connection_failed",
+            Self::TooLarge(_) => "answer_too_large",
+            Self::Unreadable { .. } => "answer_unreadable",
+            Self::ForeignLink | Self::ForeignCursor => "foreign_link",
+            Self::InvalidId => "invalid_id",
+            Self::InvalidToken => "unauthorized",
+        }
+    }
+
+    /// Whether Graph says that the item asked for is not there (and not its mailbox or calendar).
+    pub(crate) fn is_item_not_found(&self) -> bool {
+        matches!(self, Self::Answer(answer) if answer.status == 404
+            && ["erroritemnotfound", "itemnotfound"].contains(&answer.code.to_ascii_lowercase().as_str()))
+    }
+
+    /// Where serde found the body wrong.
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn unreadable(error: serde_json::Error) -> Self {
+        Self::Unreadable {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+impl From<GraphError> for PortError {
+    fn from(error: GraphError) -> Self {
+        let retry_after = match &error {
+            GraphError::Answer(answer) => answer.retry_after,
+            _ => None,
+        };
+        Self {
+            retry_after,
+            ..Self::with_source(error.class(), error.code().to_owned(), error)
+        }
+    }
+}
+
+impl GraphAnswer {
+    /// Reads an error body: `{"error": {"code", "innerError" | "innererror": {"request-id"}}}`, or
+    /// anything else.
+    pub(crate) fn read(
+        status: u16,
+        body: &[u8],
+        header_request_id: Option<&str>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let error = &body["error"];
+        let inner = match &error["innerError"] {
+            Value::Null => &error["innererror"],
+            inner => inner,
+        };
+        let code = [&error["code"], &inner["code"]]
+            .into_iter()
+            .find_map(|code| code.as_str().and_then(tidy))
+            .unwrap_or_else(|| format!("http_{status}"));
+        let request_id = [&inner["request-id"], &inner["requestId"]]
+            .into_iter()
+            .find_map(Value::as_str)
+            .or(header_request_id)
+            .and_then(tidy);
+        Self {
+            status,
+            code,
+            request_id,
+            retry_after,
+        }
+    }
+
+    fn class(&self) -> FailureClass {
+        let is_client_error = (400..500).contains(&self.status);
+        if is_client_error && RESYNC_CODES.contains(&self.code.to_ascii_lowercase().as_str()) {
+            return FailureClass::NeedsResync;
+        }
+        match self.status {
+            400 => FailureClass::InvalidInput,
+            401 => FailureClass::Authentication,
+            // 423: the mailbox is being moved; 509: Graph's own for too much bandwidth.
+            408 | 423 | 425 => FailureClass::Retryable,
+            409 | 412 => FailureClass::Conflict,
+            410 => FailureClass::NeedsResync,
+            429 | 509 => FailureClass::RateLimited,
+            500.. => FailureClass::Retryable,
+            _ => FailureClass::Permanent,
+        }
+    }
+}
+
+/// What may go into a log: short, and of the characters that codes and ids are made of.
+pub(crate) fn tidy(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let plain: String = text
+        .chars()
+        .filter(|c| is_plain(*c))
+        .take(MAX_CODE_CHARS)
+        .collect();
+    (!plain.is_empty()).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &str) -> PortError {
+        let answer = GraphAnswer::read(status, body.as_bytes(), None, None);
+        GraphError::Answer(answer).into()
+    }
+
+    #[test]
+    fn answers_have_a_class_and_a_code() {
+        use FailureClass::{
+            Authentication, Conflict, InvalidInput, NeedsResync, Permanent, RateLimited, Retryable,
+        };
+        for (status, body, class, code) in [
+            (
+                400,
+                r#"{"error":{"code":"ErrorInvalidRequest"}}"#,
+                InvalidInput,
+                "ErrorInvalidRequest",
+            ),
+            (
+                400,
+                r#"{"error":{"code":"syncStateInvalid"}}"#,
+                NeedsResync,
+                "syncStateInvalid",
+            ),
+            (
+                401,
+                r#"{"error":{"code":"InvalidAuthenticationToken"}}"#,
+                Authentication,
+                "unauthorized",
+            ),
+            (403, r#"{"error":{"code":""}}"#, Permanent, "http_403"),
+            (
+                403,
+                r#"{"error":{"code":"","innerError":{"code":"Inner"}}}"#,
+                Permanent,
+                "Inner",
+            ),
+            (
+                404,
+                r#"{"error":{"code":"ResourceNotFound"}}"#,
+                Permanent,
+                "ResourceNotFound",
+            ),
+            (
+                404,
+                r#"{"error":{"code":"SYNCSTATENOTFOUND"}}"#,
+                NeedsResync,
+                "SYNCSTATENOTFOUND",
+            ),
+            (409, "", Conflict, "http_409"),
+            (410, "<html>Gone</html>", NeedsResync, "http_410"),
+            (
+                410,
+                r#"{"error":{"code":"SyncStateNotFound"}}"#,
+                NeedsResync,
+                "SyncStateNotFound",
+            ),
+            (
+                429,
+                r#"{"error":{"code":"ApplicationThrottled"}}"#,
+                RateLimited,
+                "ApplicationThrottled",
+            ),
+            (418, "{}", Permanent, "http_418"),
+            (302, "", Permanent, "http_302"),
+            (500, "[]", Retryable, "http_500"),
+            (503, r#"{"error":"x"}"#, Retryable, "http_503"),
+            (504, r#"{"error":{"code":7}}"#, Retryable, "http_504"),
+        ] {
+            let error = read(status, body);
+            assert_eq!(
+                (error.class, error.code.as_str()),
+                (class, code),
+                "{status} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_request_id_is_kept_and_the_message_is_not() {
+        for inner in ["innerError", "innererror"] {
+            let body = format!(
+                r#"{{"error":{{"code":"X","message":"ada@example.com","{inner}":{{"request-id":"r-1"}}}}}}"#
+            );
+            let answer = GraphAnswer::read(400, body.as_bytes(), Some("header"), None);
+            assert_eq!(answer.request_id.as_deref(), Some("r-1"));
+            let text = GraphError::Answer(answer).to_string();
+            assert_eq!(text, "Graph answered 400 (X, request id r-1)");
+        }
+        let answer = GraphAnswer::read(500, b"", Some("header"), None);
+        assert_eq!(answer.request_id.as_deref(), Some("header"));
+    }
+
+    #[test]
+    fn codes_are_plain_and_short() {
+        assert_eq!(tidy("a b\nc@d"), Some("abcd".to_owned()));
+        assert_eq!(tidy("\u{0}"), None);
+        assert_eq!(tidy(&"x".repeat(500)).map(|code| code.len()), Some(64));
+    }
+
+    #[test]
+    fn only_a_missing_item_is_a_missing_item() {
+        let error = |status, code: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+            GraphError::Answer(GraphAnswer::read(status, body.as_bytes(), None, None))
+        };
+        assert!(error(404, "ErrorItemNotFound").is_item_not_found());
+        assert!(!error(404, "MailboxNotEnabledForRESTAPI").is_item_not_found());
+        assert!(!error(404, "").is_item_not_found());
+        assert!(!error(400, "ErrorItemNotFound").is_item_not_found());
+    }
+}

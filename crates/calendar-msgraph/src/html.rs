@@ -1,0 +1,304 @@
+//! The text of an HTML body: what `description` shows. The HTML itself stays in the metadata.
+//!
+//! A small converter of our own, in one pass over the input: bodies come from mail programs and may
+//! have megabytes; no document tree is built, and nothing is ever rendered from the result.
+
+/// Elements whose content is not text.
+const HIDDEN: [&str; 4] = ["head", "style", "script", "title"];
+/// Elements that stand on lines of their own.
+const BLOCKS: [&str; 22] = [
+    "address",
+    "article",
+    "blockquote",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "footer",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "header",
+    "hr",
+    "li",
+    "ol",
+    "p",
+    "section",
+    "tr",
+    "ul",
+];
+/// Entities that mail programs write; others stay as they are.
+const ENTITIES: [(&str, char); 21] = [
+    ("amp", '&'),
+    ("lt", '<'),
+    ("gt", '>'),
+    ("quot", '"'),
+    ("apos", '\''),
+    ("nbsp", ' '),
+    ("ndash", '–'),
+    ("mdash", '—'),
+    ("lsquo", '‘'),
+    ("rsquo", '’'),
+    ("ldquo", '“'),
+    ("rdquo", '”'),
+    ("bull", '•'),
+    ("hellip", '…'),
+    ("middot", '·'),
+    ("copy", '©'),
+    ("reg", '®'),
+    ("euro", '€'),
+    ("trade", '™'),
+    ("laquo", '«'),
+    ("raquo", '»'),
+];
+/// Longest entity that is looked for.
+const MAX_ENTITY: usize = 12;
+
+/// Text with the line breaks that the elements mean: blanks are folded (but in `pre`), blocks and
+/// `br` break lines, list items get a dash, at most one empty line in a row.
+pub(crate) fn to_text(html: &str) -> String {
+    let mut out = Text {
+        text: String::with_capacity(html.len() / 4),
+        newlines: 0,
+        blank: false,
+        pre: 0,
+    };
+    let mut rest = html;
+    while let Some(at) = rest.find(['<', '&']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        rest = if rest.starts_with('&') {
+            entity(rest, &mut out)
+        } else {
+            tag(rest, &mut out)
+        };
+    }
+    out.push_str(rest);
+    let length = out.text.trim_end().len();
+    out.text.truncate(length);
+    out.text
+}
+
+/// What has been written, and the white space that is due before the next character.
+struct Text {
+    text: String,
+    newlines: usize,
+    blank: bool,
+    pre: usize,
+}
+
+impl Text {
+    fn push_str(&mut self, text: &str) {
+        for c in text.chars() {
+            self.push(c);
+        }
+    }
+
+    fn push(&mut self, c: char) {
+        if self.pre > 0 && c == '\n' {
+            self.break_line(self.newlines + 1);
+        } else if self.pre == 0 && (c.is_ascii_whitespace() || c == '\u{a0}') {
+            self.blank = true;
+        } else if c != '\r' {
+            if !self.text.is_empty() {
+                for _ in 0..self.newlines.min(2) {
+                    self.text.push('\n');
+                }
+                if self.blank && self.newlines == 0 {
+                    self.text.push(' ');
+                }
+            }
+            (self.newlines, self.blank) = (0, false);
+            self.text.push(c);
+        }
+    }
+
+    /// At least this many line breaks come before the next character.
+    fn break_line(&mut self, newlines: usize) {
+        self.newlines = self.newlines.max(newlines);
+        self.blank = false;
+    }
+}
+
+/// Reads a tag, a comment or a lone `<` at the start of `html`; gives what follows.
+fn tag<'a>(html: &'a str, out: &mut Text) -> &'a str {
+    if let Some(comment) = html.strip_prefix("<!--") {
+        return comment.split_once("-->").map_or("", |(_, rest)| rest);
+    }
+    let body = &html[1..];
+    if !body.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!' | '?')) {
+        out.push('<');
+        return body;
+    }
+    let Some(end) = tag_end(body) else {
+        return "";
+    };
+    let (inside, rest) = (&body[..end], &body[end + 1..]);
+    let (closing, inside) = match inside.strip_prefix('/') {
+        Some(inside) => (true, inside),
+        None => (false, inside),
+    };
+    let name_end = inside
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(inside.len());
+    let is = |name: &str| inside[..name_end].eq_ignore_ascii_case(name);
+    if is("br") {
+        out.break_line(out.newlines + 1);
+    } else if is("pre") {
+        out.break_line(1);
+        out.pre = if closing {
+            out.pre.saturating_sub(1)
+        } else {
+            out.pre + 1
+        };
+    } else if is("p") {
+        out.break_line(2);
+    } else if is("td") || is("th") {
+        out.blank = true;
+    } else if BLOCKS.iter().any(|name| is(name)) {
+        out.break_line(1);
+        if is("li") && !closing {
+            out.push_str("- ");
+        }
+    } else if !closing
+        && !inside.ends_with('/')
+        && let Some(name) = HIDDEN.iter().find(|name| is(name))
+    {
+        return after_closing(rest, name);
+    }
+    rest
+}
+
+/// Where the `>` of a tag is; one in a quoted attribute value is passed over.
+fn tag_end(tag: &str) -> Option<usize> {
+    let mut quote = None;
+    for (at, byte) in tag.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return Some(at),
+            // A quote counts only after `=`: others stand in broken markup.
+            (None, b'"' | b'\'') if tag[..at].trim_end().ends_with('=') => quote = Some(byte),
+            (Some(open), byte) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    // An unclosed quote must not swallow the rest of the body.
+    tag.find('>')
+}
+
+/// What follows `</name…>`; nothing where it is never closed.
+fn after_closing<'a>(html: &'a str, name: &str) -> &'a str {
+    let mut rest = html;
+    while let Some(at) = rest.find("</") {
+        rest = &rest[at + 2..];
+        if rest
+            .get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name))
+        {
+            return rest.split_once('>').map_or("", |(_, rest)| rest);
+        }
+    }
+    ""
+}
+
+/// Reads an entity at the start of `html`, which begins with `&`; gives what follows.
+fn entity<'a>(html: &'a str, out: &mut Text) -> &'a str {
+    let window = html
+        .as_bytes()
+        .iter()
+        .take(MAX_ENTITY)
+        .position(|byte| *byte == b';');
+    let decoded = window.and_then(|end| {
+        let name = &html[1..end];
+        let decoded = match name.strip_prefix('#') {
+            Some(number) => match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            }
+            .ok()
+            .and_then(char::from_u32),
+            None => ENTITIES
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, c)| *c),
+        }?;
+        Some((decoded, end))
+    });
+    match decoded {
+        Some((c, end)) => {
+            out.push(if c == '\u{a0}' { ' ' } else { c });
+            &html[end + 1..]
+        }
+        None => {
+            out.push('&');
+            &html[1..]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::to_text;
+
+    #[test]
+    fn html_becomes_text() {
+        for (html, text) in [
+            ("", ""),
+            ("plain", "plain"),
+            (
+                "<html><head><title>T</title><style>p{}</style></head><body>Hi</body></html>",
+                "Hi",
+            ),
+            (
+                "<html>\r\n<head>\r\n<meta charset=\"utf-8\">\r\n</head>\r\n<body>\r\nDoes this\r\n work?\r\n</body>\r\n</html>\r\n",
+                "Does this work?",
+            ),
+            ("a<br>b<br/>c<BR />d", "a\nb\nc\nd"),
+            ("a<br><br>b<br><br><br><br>c", "a\n\nb\n\nc"),
+            ("<p>One</p>\n<p>Two</p>", "One\n\nTwo"),
+            (
+                "<div>One</div><div>Two <b>bold</b>!</div>",
+                "One\nTwo bold!",
+            ),
+            ("<ul><li>One</li><li>Two</li></ul>end", "- One\n- Two\nend"),
+            (
+                "<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>",
+                "a b\nc",
+            ),
+            (
+                "a &lt;b&gt; &amp;amp; &#43;1 &#x2713; &nbsp; &unknown; & &;",
+                "a <b> &amp; +1 ✓ &unknown; & &;",
+            ),
+            ("<pre>a\n  b\n</pre>c", "a\n  b\nc"),
+            ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+            ("<a href=\"x>y\" title='>'>link</a>", "link"),
+            ("a<!-- <b>hidden</b> -->b", "ab"),
+            ("a<!-- never closed", "a"),
+            ("a<b", "a"),
+            ("a<script>if (a < b) {}</script>b<style/>c", "abc"),
+            ("a<style>never closed", "a"),
+            ("<p title=\"never closed>text</p>", "text"),
+            ("<é>ü&eacute;", "<é>ü&eacute;"),
+            ("&#0;&#xD800;", "\u{0}&#xD800;"),
+        ] {
+            assert_eq!(to_text(html), text, "{html}");
+        }
+    }
+
+    #[test]
+    fn large_and_hostile_bodies_take_linear_time() {
+        let size = 2 << 20;
+        for unit in [
+            "<", "&", "<p>", "</", "<a b=\"", "<style>", "<!--", "a ", "é", "<x '", "= '",
+        ] {
+            let html = unit.repeat(size / unit.len());
+            let start = Instant::now();
+            let _ = to_text(&html);
+            assert!(start.elapsed() < Duration::from_secs(5), "{unit}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Microsoft Graph and Entra behind the domain's ports: [`MsGraph`] signs users in, lists calendars
+//! and reads their change feeds. docs/microsoft.md has the mapping tables.
+
+mod claims;
+mod config;
+mod directory;
+mod error;
+mod html;
+mod link;
+mod mailbox;
+mod map;
+mod moment;
+mod oauth;
+mod reader;
+mod recurrence;
+mod teams;
+mod transport;
+mod wire;
+
+use std::sync::Arc;
+
+use calendar_domain::ports::Clock;
+
+pub use config::{MicrosoftConfig, MicrosoftConfigError};
+pub use error::{GraphAnswer, GraphError};
+pub use oauth::OAuthError;
+pub use recurrence::{
+    GraphPattern, GraphRange, GraphRecurrence, NotExpressible, from_graph, to_graph,
+};
+
+use oauth::Entra;
+use transport::Transport;
+
+/// Microsoft 365 and Outlook.com: the `Authorizer`, `CalendarDirectory` and `CalendarReader` ports.
+///
+/// Clones share the connection pool and the limits. Holds no token and no state of any user.
+#[derive(Clone, Debug)]
+pub struct MsGraph {
+    transport: Transport,
+    entra: Entra,
+    page_size: u32,
+}
+
+impl MsGraph {
+    /// An adapter for one Entra application. Fails on the first mistake in `config`.
+    pub fn new(
+        config: MicrosoftConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, MicrosoftConfigError> {
+        if let Some(mistake) = config.validate().into_iter().next() {
+            return Err(mistake);
+        }
+        Ok(Self {
+            transport: Transport::new(&config, Arc::clone(&clock))?,
+            page_size: config.page_size,
+            entra: Entra::new(config, clock)?,
+        })
+    }
+}

@@ -1,0 +1,599 @@
+//! Graph's events to the domain's. The tables stand in docs/microsoft.md.
+
+use std::collections::HashMap;
+
+use calendar_domain::event::{
+    Attendee, AttendeeType, EventChange, EventImportance, EventKind, EventMoment, EventSpan,
+    EventStatus, Occurrence, Organizer, ProviderEvent, ProviderEventId, Reminder, ReminderMethod,
+    RsvpStatus, Sensitivity, ShowAs,
+};
+use serde::Deserialize as _;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use time::{Date, OffsetDateTime, Time};
+
+use crate::html;
+use crate::moment::{Zones, date_part, parse_instant, utc_to_local};
+use crate::recurrence::{self, GraphRecurrence};
+use crate::teams::teams_meeting;
+use crate::wire::{Identified, WireAddress, WireAttendee, WireBody, WireEvent, WireMoment};
+
+/// What an entry of type `occurrence` becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occurrences {
+    /// An `Occurrence`, stub or whole.
+    AsOccurrence,
+    /// An exception: whoever asked for this one event wants it whole.
+    AsException,
+}
+
+/// Maps the entries of one page. Zones are looked up once a page.
+#[derive(Debug, Default)]
+pub(crate) struct Mapper {
+    zones: Zones,
+}
+
+impl Mapper {
+    /// Maps the entries of a page, and how many had no id (they are passed over).
+    pub(crate) fn page(
+        &mut self,
+        entries: &[&RawValue],
+        occurrences: Occurrences,
+    ) -> (Vec<EventChange>, usize) {
+        let mut changes: Vec<EventChange> = entries
+            .iter()
+            .filter_map(|entry| self.entry(entry, occurrences))
+            .collect();
+        let without_id = entries.len() - changes.len();
+        settle_all_day(&mut changes);
+        (changes, without_id)
+    }
+
+    /// Maps one entry; `None` where it has no id.
+    pub(crate) fn entry(
+        &mut self,
+        raw: &RawValue,
+        occurrences: Occurrences,
+    ) -> Option<EventChange> {
+        let Ok(mut event) = serde_json::from_str::<WireEvent>(raw.get()) else {
+            let id = ProviderEventId(Identified::read(raw)?);
+            return Some(EventChange::Rejected {
+                id,
+                reason: "unreadable".to_owned(),
+            });
+        };
+        let id = ProviderEventId(event.id.take().filter(|id| !id.is_empty())?);
+        if event.is_removed {
+            return Some(EventChange::Removed(id));
+        }
+        Some(
+            self.event(id.clone(), event, occurrences)
+                .unwrap_or_else(|reason| EventChange::Rejected {
+                    id,
+                    reason: reason.to_owned(),
+                }),
+        )
+    }
+
+    fn event(
+        &mut self,
+        id: ProviderEventId,
+        mut event: WireEvent,
+        occurrences: Occurrences,
+    ) -> Result<EventChange, &'static str> {
+        let span = self.span(&event)?;
+        let kind = match event_type(&event) {
+            Type::Single => EventKind::Single,
+            Type::Master => EventKind::Master {
+                rule: self.rule(&event, span),
+                exception_dates: None,
+            },
+            Type::Exception => self.exception(&mut event, span)?,
+            Type::Occurrence if occurrences == Occurrences::AsException => {
+                self.exception(&mut event, span)?
+            }
+            Type::Occurrence => {
+                let master =
+                    ProviderEventId(event.series_master_id.ok_or("series_master_missing")?);
+                // A stub does not say whether it is all-day: `settle_all_day` does.
+                let span = if event.is_all_day.is_none() {
+                    whole_days(span)
+                } else {
+                    span
+                };
+                return Ok(EventChange::Occurrence(Occurrence { id, master, span }));
+            }
+        };
+        Ok(EventChange::Event(Box::new(
+            self.content(id, kind, span, event),
+        )))
+    }
+
+    /// When. Instants are UTC, because `Prefer` asks for it; all-day events are dates as they stand.
+    fn span(&mut self, event: &WireEvent) -> Result<EventSpan, &'static str> {
+        let start_text = date_time(event.start.as_ref()).ok_or("start_missing")?;
+        let end_text = date_time(event.end.as_ref());
+        if event.is_all_day == Some(true) {
+            let start = date_part(start_text).ok_or("start_unreadable")?;
+            let end = end_text.and_then(date_part).filter(|end| *end > start);
+            // An empty day is one day; the last day there is stays empty.
+            let end = end.or_else(|| start.next_day()).unwrap_or(start);
+            return Ok(EventSpan::AllDay { start, end });
+        }
+        let start = self
+            .instant(event.start.as_ref())
+            .ok_or("start_unreadable")?;
+        let end = self
+            .instant(event.end.as_ref())
+            .map_or(start, |end| end.max(start));
+        Ok(EventSpan::Timed { start, end })
+    }
+
+    fn instant(&mut self, moment: Option<&WireMoment>) -> Option<OffsetDateTime> {
+        let moment = moment?;
+        self.zones
+            .instant(moment.date_time.as_deref()?, moment.time_zone.as_deref())
+    }
+
+    fn rule(
+        &mut self,
+        event: &WireEvent,
+        span: EventSpan,
+    ) -> Option<calendar_domain::recurrence::RecurrenceRule> {
+        let recurrence = GraphRecurrence::deserialize(event.recurrence.as_ref()?).ok()?;
+        let zone = event.original_start_zone.as_deref();
+        recurrence::read(&recurrence, span.is_all_day(), zone, &mut self.zones)
+    }
+
+    fn exception(
+        &mut self,
+        event: &mut WireEvent,
+        span: EventSpan,
+    ) -> Result<EventKind, &'static str> {
+        let master = event
+            .series_master_id
+            .take()
+            .ok_or("series_master_missing")?;
+        let original = event.original_start.as_deref().and_then(parse_instant);
+        let original_start = match (original, span) {
+            // Some answers leave it out (`/instances` with `$select`): its own start is the best
+            // that is left, and right as long as it was not moved.
+            (None, span) => span.start(),
+            (Some(original), EventSpan::Timed { .. }) => EventMoment::Instant(original),
+            (Some(original), EventSpan::AllDay { .. }) => EventMoment::Date(
+                self.original_date(original, event.original_start_zone.as_deref()),
+            ),
+        };
+        Ok(EventKind::Exception {
+            master: ProviderEventId(master),
+            original_start,
+        })
+    }
+
+    /// The date of an all-day instance out of `originalStart`, which is midnight of the zone that
+    /// the series was made in, told in UTC: 07:00Z for Los Angeles, 22:00Z of the day before for
+    /// Berlin. The zone decides where it makes a midnight of it; else the nearest midnight UTC.
+    fn original_date(&mut self, original: OffsetDateTime, zone: Option<&str>) -> Date {
+        let local = zone
+            .and_then(|name| self.zones.rules(name))
+            .and_then(|rules| utc_to_local(original, &rules));
+        match local {
+            Some(local) if local.time() == Time::MIDNIGHT => local.date(),
+            _ if original.hour() > 12 => original.date().next_day().unwrap_or(original.date()),
+            _ => original.date(),
+        }
+    }
+
+    fn content(
+        &mut self,
+        id: ProviderEventId,
+        kind: EventKind,
+        span: EventSpan,
+        mut event: WireEvent,
+    ) -> ProviderEvent {
+        let teams = teams_meeting(
+            event.is_online_meeting,
+            event.online_meeting_provider.as_deref(),
+            event.online_meeting.as_ref(),
+        );
+        let zone = event
+            .original_start_zone
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        let zone = zone.map(|name| self.zones.resolve(name));
+        let end_zone = event
+            .original_end_zone
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        let end_zone = end_zone
+            .map(|name| self.zones.resolve(name))
+            .filter(|end| Some(end) != zone.as_ref());
+        let organizer = event
+            .organizer
+            .take()
+            .and_then(|recipient| recipient.email_address);
+        let organizer = organizer.and_then(organizer_of);
+        let mut metadata = std::mem::take(&mut event.rest);
+        let attendees = event.attendees.take().unwrap_or_default();
+        let attendees = attendees_of(attendees, organizer.as_ref(), &mut metadata);
+        let reminders = reminders_of(&event);
+        let status = status_of(&event);
+        let show_as = event.show_as.as_deref().map(show_as_of);
+        let sensitivity = event.sensitivity.as_deref().and_then(sensitivity_of);
+        let importance = event.importance.as_deref().and_then(importance_of);
+        let location = location_of(&event);
+        let ical_uid = non_empty(event.ical_uid.take());
+        // Graph documents no conversationId on events; where a payload has one, it threads.
+        let conversation_id = non_empty(event.conversation_id.take()).or_else(|| ical_uid.clone());
+        let title = non_empty(event.subject.take());
+        let html_link = non_empty(event.web_link.take());
+        let categories = event
+            .categories
+            .take()
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .collect();
+        let description =
+            description_of(event.body.take(), event.body_preview.take(), &mut metadata);
+        let is_organizer = event.is_organizer;
+        keep_raw(event, span, &mut metadata);
+        ProviderEvent {
+            id,
+            kind,
+            title,
+            description,
+            location,
+            span,
+            zone,
+            end_zone,
+            status,
+            importance: importance.unwrap_or_default(),
+            show_as,
+            sensitivity,
+            categories,
+            conversation_id,
+            ical_uid,
+            teams,
+            organizer,
+            is_organizer,
+            attendees,
+            reminders,
+            html_link,
+            metadata,
+        }
+    }
+}
+
+enum Type {
+    Single,
+    Master,
+    Occurrence,
+    Exception,
+}
+
+/// `type`; where it is missing or new, what the other members say.
+fn event_type(event: &WireEvent) -> Type {
+    let kind = event.kind.as_deref().unwrap_or_default();
+    let is = |name: &str| kind.eq_ignore_ascii_case(name);
+    if is("singleInstance") {
+        Type::Single
+    } else if is("seriesMaster") {
+        Type::Master
+    } else if is("occurrence") {
+        Type::Occurrence
+    } else if is("exception") {
+        Type::Exception
+    } else if event.series_master_id.is_some() {
+        if event.subject.is_some() {
+            Type::Exception
+        } else {
+            Type::Occurrence
+        }
+    } else if event.recurrence.is_some() {
+        Type::Master
+    } else {
+        Type::Single
+    }
+}
+
+/// Occurrences follow their master, where the page has it: a stub does not say whether it is
+/// all-day. Without it, what runs from one midnight UTC to another counts as all-day (in the store
+/// the two differ by a flag alone).
+fn settle_all_day(changes: &mut [EventChange]) {
+    let masters: HashMap<String, bool> = changes
+        .iter()
+        .filter_map(|change| match change {
+            EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. }) => {
+                Some((event.id.0.clone(), event.span.is_all_day()))
+            }
+            _ => None,
+        })
+        .collect();
+    if masters.is_empty() {
+        return;
+    }
+    for change in changes {
+        if let EventChange::Occurrence(occurrence) = change {
+            match masters.get(&occurrence.master.0) {
+                Some(true) => occurrence.span = dates(occurrence.span),
+                Some(false) => occurrence.span = instants(occurrence.span),
+                None => {}
+            }
+        }
+    }
+}
+
+fn whole_days(span: EventSpan) -> EventSpan {
+    match span {
+        EventSpan::Timed { start, end }
+            if start.time() == Time::MIDNIGHT && end.time() == Time::MIDNIGHT && end > start =>
+        {
+            dates(span)
+        }
+        other => other,
+    }
+}
+
+fn dates(span: EventSpan) -> EventSpan {
+    match span {
+        EventSpan::Timed { start, end } => {
+            let (start, end) = (start.date(), end.date());
+            let end = if end > start {
+                end
+            } else {
+                start.next_day().unwrap_or(start)
+            };
+            EventSpan::AllDay { start, end }
+        }
+        all_day @ EventSpan::AllDay { .. } => all_day,
+    }
+}
+
+fn instants(span: EventSpan) -> EventSpan {
+    EventSpan::Timed {
+        start: span.start().to_column(),
+        end: span.end().to_column(),
+    }
+}
+
+fn date_time(moment: Option<&WireMoment>) -> Option<&str> {
+    moment?.date_time.as_deref()
+}
+
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// STATUS: cancelled; tentative where the user's answer or the time shown is; else confirmed (also
+/// when the user declined: that is the answer, not the event).
+fn status_of(event: &WireEvent) -> EventStatus {
+    let response = event
+        .response_status
+        .as_ref()
+        .and_then(|status| status["response"].as_str());
+    let is =
+        |text: Option<&str>, name: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(name));
+    if event.is_cancelled == Some(true) {
+        EventStatus::Cancelled
+    } else if is(response, "tentativelyAccepted") || is(event.show_as.as_deref(), "tentative") {
+        EventStatus::Tentative
+    } else {
+        EventStatus::Confirmed
+    }
+}
+
+fn importance_of(text: &str) -> Option<EventImportance> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "low" => EventImportance::Low,
+        "normal" => EventImportance::Normal,
+        "high" => EventImportance::High,
+        _ => return None,
+    })
+}
+
+fn sensitivity_of(text: &str) -> Option<Sensitivity> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "normal" => Sensitivity::Normal,
+        "personal" => Sensitivity::Personal,
+        "private" => Sensitivity::Private,
+        "confidential" => Sensitivity::Confidential,
+        _ => return None,
+    })
+}
+
+fn show_as_of(text: &str) -> ShowAs {
+    match text.to_ascii_lowercase().as_str() {
+        "free" => ShowAs::Free,
+        "tentative" => ShowAs::Tentative,
+        "busy" => ShowAs::Busy,
+        "oof" => ShowAs::Oof,
+        "workingelsewhere" => ShowAs::WorkingElsewhere,
+        _ => ShowAs::Unknown,
+    }
+}
+
+fn organizer_of(address: WireAddress) -> Option<Organizer> {
+    let organizer = Organizer {
+        email: non_empty(address.address),
+        display_name: non_empty(address.name),
+    };
+    (organizer.email.is_some() || organizer.display_name.is_some()).then_some(organizer)
+}
+
+/// Attendees; new times that they propose have no column and go to the metadata.
+fn attendees_of(
+    attendees: Vec<WireAttendee>,
+    organizer: Option<&Organizer>,
+    metadata: &mut Map<String, Value>,
+) -> Vec<Attendee> {
+    let organizer = organizer.and_then(|organizer| organizer.email.as_deref());
+    let mut proposals = Vec::new();
+    let mapped = attendees
+        .into_iter()
+        .map(|attendee| {
+            let address = attendee.email_address.unwrap_or_default();
+            let email = non_empty(address.address);
+            let status = attendee.status.unwrap_or_default();
+            let response = status
+                .response
+                .as_deref()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            if let Some(proposal) = attendee.proposed_new_time {
+                proposals.push(json!({"address": email, "proposedNewTime": proposal}));
+            }
+            let is_the_organizer = organizer
+                .zip(email.as_deref())
+                .is_some_and(|(organizer, email)| organizer.eq_ignore_ascii_case(email));
+            Attendee {
+                is_organizer: response == "organizer" || is_the_organizer,
+                rsvp_status: rsvp_of(&response),
+                attendee_type: attendee_type_of(attendee.kind.as_deref()),
+                display_name: non_empty(address.name),
+                comment: None,
+                response_time: status.time.as_deref().and_then(parse_instant),
+                email,
+            }
+        })
+        .collect();
+    if !proposals.is_empty() {
+        metadata.insert("proposedNewTimes".to_owned(), Value::Array(proposals));
+    }
+    mapped
+}
+
+fn rsvp_of(response: &str) -> RsvpStatus {
+    match response {
+        "accepted" | "organizer" => RsvpStatus::Accepted,
+        "declined" => RsvpStatus::Declined,
+        "tentativelyaccepted" => RsvpStatus::Tentative,
+        _ => RsvpStatus::NeedsAction,
+    }
+}
+
+fn attendee_type_of(kind: Option<&str>) -> AttendeeType {
+    match kind.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "optional" => AttendeeType::Optional,
+        "resource" => AttendeeType::Resource,
+        _ => AttendeeType::Required,
+    }
+}
+
+/// Graph knows one reminder, and keeps its minutes while it is off.
+fn reminders_of(event: &WireEvent) -> Vec<Reminder> {
+    let minutes = event
+        .reminder_minutes
+        .filter(|_| event.is_reminder_on == Some(true));
+    minutes
+        .and_then(|minutes| i32::try_from(minutes).ok())
+        .map(|minutes_before| Reminder {
+            method: ReminderMethod::Popup,
+            minutes_before,
+        })
+        .into_iter()
+        .collect()
+}
+
+/// `location.displayName`, else the first of `locations` that has one.
+fn location_of(event: &WireEvent) -> Option<String> {
+    let others = event
+        .locations
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    event
+        .location
+        .iter()
+        .chain(others)
+        .find_map(|location| {
+            location["displayName"]
+                .as_str()
+                .filter(|name| !name.is_empty())
+        })
+        .map(str::to_owned)
+}
+
+/// The text body. HTML is converted, and stays in the metadata.
+fn description_of(
+    body: Option<WireBody>,
+    preview: Option<String>,
+    metadata: &mut Map<String, Value>,
+) -> Option<String> {
+    let Some(WireBody {
+        content_type,
+        content: Some(content),
+    }) = body
+    else {
+        return non_empty(preview);
+    };
+    if !content_type.is_some_and(|kind| kind.eq_ignore_ascii_case("html")) {
+        return non_empty(Some(content));
+    }
+    let text = html::to_text(&content);
+    if !content.is_empty() {
+        let mut raw = Map::new();
+        raw.insert("contentType".to_owned(), Value::from("html"));
+        raw.insert("content".to_owned(), Value::from(content));
+        metadata.insert("body".to_owned(), Value::Object(raw));
+    }
+    non_empty(Some(text))
+}
+
+/// Puts into the metadata what the columns do not hold whole.
+fn keep_raw(event: WireEvent, span: EventSpan, metadata: &mut Map<String, Value>) {
+    let mut keep = |name: &str, value: Option<Value>| {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            metadata.insert(name.to_owned(), value);
+        }
+    };
+    let unknown = |text: Option<String>, is_known: fn(&str) -> bool| {
+        text.filter(|text| !is_known(text)).map(Value::from)
+    };
+    keep(
+        "originalStartTimeZone",
+        event.original_start_zone.map(Value::from),
+    );
+    keep(
+        "originalEndTimeZone",
+        event.original_end_zone.map(Value::from),
+    );
+    keep("recurrence", event.recurrence);
+    keep("responseStatus", event.response_status);
+    if event.is_online_meeting == Some(true) || event.online_meeting.is_some() {
+        keep("isOnlineMeeting", event.is_online_meeting.map(Value::from));
+        keep(
+            "onlineMeetingProvider",
+            event.online_meeting_provider.map(Value::from),
+        );
+        keep("onlineMeeting", event.online_meeting);
+    }
+    let has_locations = event
+        .locations
+        .as_ref()
+        .and_then(Value::as_array)
+        .is_some_and(|all| !all.is_empty());
+    if has_locations {
+        keep("locations", event.locations);
+    } else {
+        let more = event
+            .location
+            .filter(|location| location.as_object().is_some_and(|l| l.len() > 1));
+        keep("location", more);
+    }
+    if span.is_all_day() {
+        keep("originalStart", event.original_start.map(Value::from));
+    }
+    keep(
+        "importance",
+        unknown(event.importance, |text| importance_of(text).is_some()),
+    );
+    keep(
+        "sensitivity",
+        unknown(event.sensitivity, |text| sensitivity_of(text).is_some()),
+    );
+    let is_known_show_as =
+        |text: &str| text.eq_ignore_ascii_case("unknown") || show_as_of(text) != ShowAs::Unknown;
+    keep("showAs", unknown(event.show_as, is_known_show_as));
+}

@@ -1,0 +1,400 @@
+//! Signing in at Entra: the OAuth 2.0 authorization code flow with PKCE, and refreshing.
+//!
+//! Source: <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use calendar_domain::account::{AuthorizationRequest, TokenGrant};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ports::{Authorizer, Clock};
+use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
+use oauth2::{
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
+    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::MsGraph;
+use crate::config::{MicrosoftConfig, MicrosoftConfigError, is_loopback};
+use crate::error::tidy;
+use crate::transport::retry_after;
+
+const SCOPES: [&str; 5] = [
+    "openid",
+    "profile",
+    "offline_access",
+    "User.Read",
+    "Calendars.Read",
+];
+/// For calendars that other users shared.
+const SHARED_SCOPE: &str = "Calendars.Read.Shared";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A token answer has some kilobytes.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// Where the answer does not say how long the access token lives. Entra always does.
+const ASSUMED_LIFETIME: Duration = Duration::from_mins(10);
+/// Lengths of a PKCE verifier (RFC 7636 section 4.1); oauth2 panics on others.
+const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
+
+type EntraClient =
+    BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+
+/// Entra's endpoints for one application.
+#[derive(Clone)]
+pub(crate) struct Entra {
+    client: EntraClient,
+    http: Http,
+}
+
+/// What oauth2 sends its requests with.
+#[derive(Clone)]
+struct Http {
+    client: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why a sign-in or a refresh failed. Holds no token, and not Entra's description, which names users.
+#[derive(Debug, thiserror::Error)]
+pub enum OAuthError {
+    /// Entra refused (RFC 6749 section 5.2): its `error` field.
+    #[error("Entra refused: {0}")]
+    Refused(String),
+    /// An answer that is no token and no refusal.
+    #[error("Entra answered {status}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// Retry-After, at most one hour.
+        retry_after: Option<Duration>,
+    },
+    /// No answer in time.
+    #[error("Entra did not answer in time")]
+    Timeout,
+    /// The connection failed.
+    #[error("the connection to Entra failed")]
+    Transport(#[source] Box<dyn Error + Send + Sync>),
+    /// An answer that cannot be read.
+    #[error("the answer of Entra is not readable")]
+    Unreadable,
+    /// What we were given to ask with is no redirect URI or no PKCE verifier.
+    #[error("the redirect URI or the PKCE verifier is not valid")]
+    InvalidRequest,
+}
+
+/// Which of the two calls failed: a bad code is the caller's input, a bad refresh token is not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Exchange,
+    Refresh,
+}
+
+impl OAuthError {
+    fn class(&self, call: Call) -> FailureClass {
+        match self {
+            Self::Refused(error) => match error.as_str() {
+                "invalid_grant" if call == Call::Exchange => FailureClass::InvalidInput,
+                "invalid_grant"
+                | "interaction_required"
+                | "consent_required"
+                | "login_required"
+                | "access_denied" => FailureClass::Authentication,
+                "temporarily_unavailable" | "server_error" => FailureClass::Retryable,
+                // invalid_client, unauthorized_client, invalid_scope, …: the operator's matter.
+                _ => FailureClass::Permanent,
+            },
+            Self::Status { status: 429, .. } => FailureClass::RateLimited,
+            Self::Status { status: 500.., .. }
+            | Self::Timeout
+            | Self::Transport(_)
+            | Self::Unreadable => FailureClass::Retryable,
+            Self::Status { .. } => FailureClass::Permanent,
+            Self::InvalidRequest => FailureClass::InvalidInput,
+        }
+    }
+
+    fn code(&self) -> String {
+        match self {
+            Self::Refused(error) => error.clone(),
+            Self::Status { status, .. } => format!("http_{status}"),
+            Self::Timeout => "timeout".to_owned(),
+            Self::Transport(_) => "connection_failed".to_owned(),
+            Self::Unreadable => "answer_unreadable".to_owned(),
+            Self::InvalidRequest => "invalid_authorization_request".to_owned(),
+        }
+    }
+
+    fn into_port(self, call: Call) -> PortError {
+        let retry_after = match self {
+            Self::Status { retry_after, .. } => retry_after,
+            _ => None,
+        };
+        PortError {
+            retry_after,
+            ..PortError::with_source(self.class(call), self.code(), self)
+        }
+    }
+}
+
+impl Entra {
+    pub(crate) fn new(
+        config: MicrosoftConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, MicrosoftConfigError> {
+        let token_url = config.authority("token")?;
+        let http = Http {
+            client: http_client(!is_loopback(&token_url))
+                .ok_or(MicrosoftConfigError::HttpClient)?,
+            clock,
+        };
+        let mut client = BasicClient::new(ClientId::new(config.client_id.clone()));
+        if let Some(secret) = &config.client_secret {
+            client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
+        }
+        let client = client
+            .set_auth_type(AuthType::RequestBody)
+            .set_auth_uri(AuthUrl::from_url(config.authority("authorize")?))
+            .set_token_uri(TokenUrl::from_url(token_url));
+        Ok(Self { client, http })
+    }
+
+    fn authorize_url(&self, request: &AuthorizationRequest) -> Result<String, OAuthError> {
+        let redirect = redirect_url(&request.redirect_uri)?;
+        let challenge =
+            PkceCodeChallenge::from_code_verifier_sha256(&verifier(&request.code_verifier)?);
+        let state = CsrfToken::new(request.state.expose_secret().to_owned());
+        let shared = request.shared.then_some(SHARED_SCOPE);
+        let (url, _) = self
+            .client
+            .authorize_url(|| state)
+            .add_scopes(
+                SCOPES
+                    .into_iter()
+                    .chain(shared)
+                    .map(|scope| Scope::new(scope.to_owned())),
+            )
+            .set_pkce_challenge(challenge)
+            .set_redirect_uri(Cow::Owned(redirect))
+            .add_extra_param("response_mode", "query")
+            .add_extra_param("prompt", "select_account")
+            .url();
+        Ok(url.into())
+    }
+
+    async fn exchange(
+        &self,
+        code: &SecretString,
+        code_verifier: &SecretString,
+        redirect_uri: &str,
+    ) -> Result<TokenGrant, OAuthError> {
+        let answer = self
+            .client
+            .exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()))
+            .set_pkce_verifier(verifier(code_verifier)?)
+            .set_redirect_uri(Cow::Owned(redirect_url(redirect_uri)?))
+            .request_async(&self.http)
+            .await;
+        self.grant(answer)
+    }
+
+    async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenGrant, OAuthError> {
+        let token = RefreshToken::new(refresh_token.expose_secret().to_owned());
+        let answer = self
+            .client
+            .exchange_refresh_token(&token)
+            .request_async(&self.http)
+            .await;
+        self.grant(answer)
+    }
+
+    fn grant(
+        &self,
+        answer: Result<BasicTokenResponse, RequestTokenError<OAuthError, BasicErrorResponse>>,
+    ) -> Result<TokenGrant, OAuthError> {
+        let answer = answer.map_err(|error| match error {
+            RequestTokenError::ServerResponse(refusal) => OAuthError::Refused(
+                tidy(&refusal.error().to_string()).unwrap_or_else(|| "unknown_error".to_owned()),
+            ),
+            RequestTokenError::Request(error) => error,
+            // Both quote the body, which may hold a token.
+            RequestTokenError::Parse(..) | RequestTokenError::Other(_) => OAuthError::Unreadable,
+        })?;
+        let scopes: Vec<&str> = answer
+            .scopes()
+            .into_iter()
+            .flatten()
+            .map(|scope| scope.as_str())
+            .collect();
+        Ok(TokenGrant {
+            access_token: SecretString::from(answer.access_token().secret().as_str()),
+            refresh_token: answer
+                .refresh_token()
+                .map(|token| SecretString::from(token.secret().as_str())),
+            expires_at: self
+                .http
+                .clock
+                .now()
+                .saturating_add(lifetime(answer.expires_in().unwrap_or(ASSUMED_LIFETIME))),
+            scopes: scopes.join(" "),
+        })
+    }
+}
+
+impl fmt::Debug for Entra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entra")
+            .field("token_url", &self.client.token_uri().as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Authorizer for MsGraph {
+    fn authorize_url(&self, request: &AuthorizationRequest) -> PortResult<String> {
+        self.entra
+            .authorize_url(request)
+            .map_err(|error| error.into_port(Call::Exchange))
+    }
+
+    async fn exchange(
+        &self,
+        code: &SecretString,
+        code_verifier: &SecretString,
+        redirect_uri: &str,
+    ) -> PortResult<TokenGrant> {
+        let grant = self.entra.exchange(code, code_verifier, redirect_uri).await;
+        grant.map_err(|error| error.into_port(Call::Exchange))
+    }
+
+    async fn refresh(&self, refresh_token: &SecretString) -> PortResult<TokenGrant> {
+        let grant = self.entra.refresh(refresh_token).await;
+        grant.map_err(|error| error.into_port(Call::Refresh))
+    }
+}
+
+fn lifetime(expires_in: Duration) -> time::Duration {
+    time::Duration::try_from(expires_in).unwrap_or(time::Duration::MAX)
+}
+
+fn redirect_url(uri: &str) -> Result<RedirectUrl, OAuthError> {
+    RedirectUrl::new(uri.to_owned()).map_err(|_| OAuthError::InvalidRequest)
+}
+
+fn verifier(verifier: &SecretString) -> Result<PkceCodeVerifier, OAuthError> {
+    let verifier = verifier.expose_secret();
+    if VERIFIER_CHARS.contains(&verifier.len()) {
+        Ok(PkceCodeVerifier::new(verifier.to_owned()))
+    } else {
+        Err(OAuthError::InvalidRequest)
+    }
+}
+
+/// No redirects (they would carry the client secret along), no proxies of the environment, the
+/// roots that Mozilla trusts, ring.
+fn http_client(https_only: bool) -> Option<reqwest::Client> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .https_only(https_only)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .user_agent(concat!("calendar-sync/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .ok()
+}
+
+impl<'c> AsyncHttpClient<'c> for Http {
+    type Error = OAuthError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, OAuthError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
+    }
+}
+
+impl Http {
+    /// What is no success and no refusal in JSON is an error of ours, with status and Retry-After,
+    /// which oauth2 would drop.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, OAuthError> {
+        let request = reqwest::Request::try_from(request).map_err(failed)?;
+        let mut response = self.client.execute(request).await.map_err(failed)?;
+        let status = response.status();
+        // 400 and 401 are refusals, with a reason in their body.
+        let is_refusal = matches!(status.as_u16(), 400 | 401);
+        if !status.is_success() && !is_refusal {
+            let retry_after = retry_after(response.headers(), self.clock.now());
+            return Err(OAuthError::Status {
+                status: status.as_u16(),
+                retry_after,
+            });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(OAuthError::Unreadable);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut answer = HttpResponse::new(body);
+        *answer.status_mut() = status;
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+}
+
+fn failed(error: reqwest::Error) -> OAuthError {
+    if error.is_timeout() {
+        OAuthError::Timeout
+    } else {
+        OAuthError::Transport(error.without_url().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_a_class() {
+        use FailureClass::{Authentication, InvalidInput, Permanent, RateLimited, Retryable};
+        let refused = |error: &str| OAuthError::Refused(error.to_owned());
+        let status = |status| OAuthError::Status {
+            status,
+            retry_after: None,
+        };
+        for (error, exchange, refresh) in [
+            (refused("invalid_grant"), InvalidInput, Authentication),
+            (
+                refused("interaction_required"),
+                Authentication,
+                Authentication,
+            ),
+            (refused("consent_required"), Authentication, Authentication),
+            (refused("invalid_client"), Permanent, Permanent),
+            (refused("invalid_scope"), Permanent, Permanent),
+            (refused("temporarily_unavailable"), Retryable, Retryable),
+            (status(429), RateLimited, RateLimited),
+            (status(503), Retryable, Retryable),
+            (status(404), Permanent, Permanent),
+            (OAuthError::Unreadable, Retryable, Retryable),
+        ] {
+            assert_eq!(error.class(Call::Exchange), exchange, "{error}");
+            assert_eq!(error.class(Call::Refresh), refresh, "{error}");
+        }
+    }
+}
