@@ -281,8 +281,10 @@ BEGIN
     SELECT count(*) INTO reminders_left
     FROM legacy_reminder WHERE method IS NULL OR minutes_before IS NULL;
 
-    RAISE NOTICE 'carried over % attendees and % reminders; % attendee and % reminder entries could not be read and stay in the JSONB columns only',
-        attendees_carried, reminders_carried, attendees_left, reminders_left;
+    IF attendees_carried + reminders_carried + attendees_left + reminders_left > 0 THEN
+        RAISE NOTICE 'carried over % attendees and % reminders; % attendee and % reminder entries could not be read and stay in the JSONB columns only',
+            attendees_carried, reminders_carried, attendees_left, reminders_left;
+    END IF;
 
     DROP TABLE legacy_attendee;
     DROP TABLE legacy_reminder;

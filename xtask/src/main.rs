@@ -6,14 +6,18 @@
     reason = "a command line tool speaks by printing"
 )]
 
+mod arrows;
+mod ci;
 mod codegen;
 mod database;
+mod dev;
 mod migrate;
 mod postgres;
 mod process;
+mod test;
 mod workspace;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,7 +33,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Migrate the database of DATABASE_URL, or the one of this checkout.
+    /// Run everything on this machine: PostgreSQL, simulator, API, worker, a demo account.
+    Dev(dev::Options),
+    /// Run every test, with a PostgreSQL; the arguments go to `cargo test`.
+    #[command(trailing_var_arg = true, allow_hyphen_values = true)]
+    Test { arguments: Vec<String> },
+    /// Run what CI runs.
+    Ci,
+    /// Migrate the database of `DATABASE_URL`, or the one of this checkout.
     #[command(subcommand)]
     Migrate(migrate::Command),
     /// Write what is generated from the migrations: schema.rs, docs/database.md.
@@ -43,12 +54,19 @@ enum Command {
 // One thread: children are tied to the thread that started them (see process.rs).
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {
+    let command = Arguments::parse().command;
+    // `dev` has no other end.
+    let ends_by_interrupt = matches!(&command, Command::Dev(options) if !options.once);
     let outcome = tokio::select! {
-        outcome = run(Arguments::parse().command) => outcome,
+        outcome = run(command) => outcome,
         interrupted = interrupted() => interrupted,
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) if ends_by_interrupt && error.is::<Interrupted>() => {
+            println!("\nstopped; the data is kept");
+            std::process::ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             std::process::ExitCode::FAILURE
@@ -58,6 +76,9 @@ async fn main() -> std::process::ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
+        Command::Dev(options) => dev::run(options).await,
+        Command::Test { arguments } => test::run(&arguments).await,
+        Command::Ci => ci::run().await,
         Command::Migrate(command) => migrate::run(command).await,
         Command::Codegen { check } => codegen::run(check).await,
     }
@@ -74,5 +95,17 @@ async fn interrupted() -> Result<()> {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
-    bail!("interrupted")
+    Err(Interrupted.into())
 }
+
+/// A signal asked to stop.
+#[derive(Debug)]
+struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}

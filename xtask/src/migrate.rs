@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Status,
     /// Make the files of a new migration.
     New {
-        /// Verb and object in snake case: add_room_capacity.
+        /// Verb and object in snake case: `add_room_capacity`.
         name: String,
     },
 }

@@ -29,7 +29,7 @@ pub(crate) struct Table {
 
 pub(crate) struct Column {
     pub(crate) name: String,
-    /// The type's own name: varchar, timestamptz, event_status.
+    /// The type's own name: varchar, timestamptz, `event_status`.
     pub(crate) type_name: String,
     /// Of a varchar.
     pub(crate) max_length: Option<i32>,

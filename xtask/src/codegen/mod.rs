@@ -2,6 +2,7 @@
 //! catalog of a scratch database that is migrated up, so it can't differ from what runs.
 
 mod catalog;
+mod database_md;
 mod schema_rs;
 
 use std::process;
@@ -13,10 +14,13 @@ use crate::{database, migrate, workspace};
 
 pub(crate) async fn run(check: bool) -> Result<()> {
     let catalog = read_catalog().await?;
-    let generated = [(
-        "crates/calendar-postgres/src/schema.rs",
-        schema_rs::render(&catalog)?,
-    )];
+    let generated = [
+        (
+            "crates/calendar-postgres/src/schema.rs",
+            schema_rs::render(&catalog)?,
+        ),
+        ("docs/database.md", database_md::render(&catalog)?),
+    ];
     let mut stale = Vec::new();
     for (path, text) in generated {
         let file = workspace::root().join(path);

@@ -1,4 +1,4 @@
-//! schema.rs in diesel's `table!` syntax, as diesel_cli would write it.
+//! schema.rs in diesel's `table!` syntax, as `diesel_cli` would write it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

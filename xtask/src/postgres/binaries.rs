@@ -42,7 +42,7 @@ fn find(major: Option<u32>) -> Option<PathBuf> {
         .find(|directory| major.is_none() || major_version(directory) == major)
 }
 
-/// Best first: what was asked for, what pg_config says, the newest of a distribution's tree, PATH.
+/// Best first: what was asked for, what `pg_config` says, the newest of a distribution's tree, PATH.
 fn candidates() -> Vec<PathBuf> {
     if let Some(named) = workspace::env("PG_BIN") {
         return vec![named.into()];

@@ -7,7 +7,7 @@
 
 use std::hash::{Hash as _, Hasher as _};
 use std::net::TcpListener;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -234,6 +234,21 @@ impl Cluster {
     }
 }
 
+/// Removes the cluster of this checkout, also one that another PostgreSQL made; the next `open`
+/// makes a new one.
+pub(super) fn remove_any() -> Result<()> {
+    let Some(home) = read_kept("location")
+        .map(PathBuf::from)
+        .filter(|home| home.exists())
+    else {
+        return Ok(());
+    };
+    if let Ok(cluster) = Cluster::open() {
+        cluster.stop()?;
+    }
+    std::fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))
+}
+
 /// Whether this process is root.
 pub(super) fn is_root() -> Result<bool> {
     let output = Command::new("id")
@@ -300,15 +315,5 @@ fn read_kept(name: &str) -> Option<String> {
 }
 
 fn keep(name: &str, value: &str) -> Result<()> {
-    use std::io::Write as _;
-    let path = super::directory()?.join(name);
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    writeln!(file, "{value}")?;
-    Ok(())
+    workspace::write_private(&super::directory()?.join(name), value)
 }

@@ -1,5 +1,5 @@
 //! A PostgreSQL of this checkout's own, under .local/pg: found or installed, started for the
-//! command that needs it, stopped when the last such command ends. DATABASE_URL, when set, wins.
+//! command that needs it, stopped when the last such command ends. `DATABASE_URL`, when set, wins.
 //!
 //! Commands may run side by side: each holds a shared lock on `.local/pg/users` while it uses the
 //! server, and whoever can turn that lock into an exclusive one at its end is the last and stops
@@ -12,9 +12,9 @@ mod cluster;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::workspace;
+use crate::{database, workspace};
 use cluster::Cluster;
 
 /// The database that `dev` and `migrate` work on.
@@ -32,7 +32,7 @@ struct Own {
 }
 
 impl Postgres {
-    /// The server of DATABASE_URL, else this checkout's own one, started when it isn't running.
+    /// The server of `DATABASE_URL`, else this checkout's own one, started when it isn't running.
     pub(crate) async fn start() -> Result<Self> {
         if let Some(url) = workspace::env("DATABASE_URL") {
             return Ok(Self { url, own: None });
@@ -44,6 +44,28 @@ impl Postgres {
         let url = cluster.start(DATABASE).await?;
         let own = Some(Own { cluster, users });
         Ok(Self { url, own })
+    }
+
+    /// The same with an empty working database. The whole cluster is made anew, unless another
+    /// command uses it.
+    pub(crate) async fn start_fresh() -> Result<Self> {
+        if workspace::env("DATABASE_URL").is_some() {
+            bail!(
+                "--fresh throws a database away, and DATABASE_URL names one that is not xtask's: \
+                 empty it yourself, or unset DATABASE_URL"
+            );
+        }
+        {
+            let _turn = turn()?;
+            let users = lock_file("users")?;
+            if users.try_lock().is_ok() {
+                cluster::remove_any()?;
+            }
+        }
+        let server = Self::start().await?;
+        let admin = database::with_database(&server.url, "postgres");
+        database::recreate(&database::connect(&admin).await?, DATABASE).await?;
+        Ok(server)
     }
 
     /// The URL of the working database.

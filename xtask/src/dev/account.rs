@@ -1,0 +1,157 @@
+//! The demo user: signed up once, signed in on each run, connected through the real OAuth flow.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::http;
+use super::services::{self, Services};
+use crate::workspace;
+
+const EMAIL: &str = "demo@example.com";
+const FIRST_PASS_LIMIT: Duration = Duration::from_mins(2);
+
+/// A signed-in user of the API.
+pub(super) struct Account {
+    api_url: String,
+    pub(super) token: String,
+}
+
+/// A connected calendar.
+pub(super) struct Connection {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) is_primary: bool,
+    status: String,
+    last_synced_at: Option<String>,
+    last_error: Value,
+}
+
+impl Account {
+    /// Signs in, after signing up when there is no such user yet.
+    pub(super) async fn sign_in(services: &Services) -> Result<Self> {
+        let api_url = services.api_url.clone();
+        let password = services::kept("password", || workspace::random_hex(12))?;
+        let credentials = json!({"email": EMAIL, "password": password});
+        let sessions = format!("{api_url}/v1/sessions");
+        let mut answer = http::send("POST", &sessions, None, Some(&credentials)).await?;
+        if answer.status == 401 {
+            let mut user = credentials.clone();
+            user["first_name"] = "Demo".into();
+            user["last_name"] = "User".into();
+            let signed_up =
+                http::send("POST", &format!("{api_url}/v1/users"), None, Some(&user)).await?;
+            if signed_up.status == 409 {
+                bail!(
+                    "{EMAIL} exists with a password that .local/dev/password does not hold: \
+                     start anew with `cargo xtask dev --fresh`"
+                );
+            }
+            signed_up.json("signing up")?;
+            answer = http::send("POST", &sessions, None, Some(&credentials)).await?;
+        }
+        let session = answer.json("signing in")?;
+        let token = session["token"]
+            .as_str()
+            .context("the session has no token")?
+            .to_owned();
+        Ok(Self { api_url, token })
+    }
+
+    /// A request to the API as this user.
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        let url = format!("{}{path}", self.api_url);
+        let answer = http::send(method, &url, Some(&self.token), body).await?;
+        answer.json(&format!("{method} {path}"))
+    }
+
+    /// Goes through OAuth as a browser would: to the provider, and back with a code.
+    pub(super) async fn connect(&self) -> Result<()> {
+        let body = json!({"provider": "microsoft"});
+        let session = self
+            .send("POST", "/v1/connect_sessions", Some(&body))
+            .await?;
+        let authorize = session["authorize_url"]
+            .as_str()
+            .context("no authorize_url")?;
+        let consent = http::send("GET", authorize, None, None).await?;
+        let Some(callback) = consent.location.filter(|_| consent.status == 302) else {
+            bail!(
+                "the simulator's sign-in answered {} {}",
+                consent.status,
+                consent.body
+            );
+        };
+        let back = http::send("GET", &callback, None, None).await?;
+        if !(200..400).contains(&back.status) {
+            bail!("the OAuth callback answered {} {}", back.status, back.body);
+        }
+        Ok(())
+    }
+
+    /// The connected calendars, the primary one first.
+    pub(super) async fn connections(&self) -> Result<Vec<Connection>> {
+        let answer = self.send("GET", "/v1/connections?limit=500", None).await?;
+        let list = answer["data"]
+            .as_array()
+            .context("the list of connections has no data")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut connections: Vec<Connection> = list
+            .iter()
+            .map(|item| Connection {
+                id: text(&item["id"]),
+                name: text(&item["calendar_name"]),
+                is_primary: item["is_primary"] == true,
+                status: text(&item["status"]),
+                last_synced_at: item["last_synced_at"].as_str().map(str::to_owned),
+                last_error: item["last_error"].clone(),
+            })
+            .collect();
+        connections.sort_by_key(|connection| !connection.is_primary);
+        Ok(connections)
+    }
+
+    /// Connects, and waits until each calendar has had a pass since.
+    pub(super) async fn connect_and_sync(&self) -> Result<(Vec<Connection>, Duration)> {
+        let before: BTreeMap<String, Option<String>> = self
+            .connections()
+            .await?
+            .into_iter()
+            .map(|connection| (connection.id, connection.last_synced_at))
+            .collect();
+        self.connect().await?;
+        let began = Instant::now();
+        loop {
+            let connections = self.connections().await?;
+            let synced = |connection: &&Connection| {
+                let earlier = before.get(&connection.id).cloned().flatten();
+                connection.last_synced_at.is_some() && connection.last_synced_at != earlier
+            };
+            if !connections.is_empty()
+                && connections.iter().filter(synced).count() == connections.len()
+            {
+                return Ok((connections, began.elapsed()));
+            }
+            if began.elapsed() > FIRST_PASS_LIMIT {
+                let states: Vec<String> = connections
+                    .iter()
+                    .map(|one| format!("{}: {} {}", one.name, one.status, one.last_error))
+                    .collect();
+                bail!(
+                    "the first pass did not end in {} s: {}\nthe end of the worker's log:\n{}",
+                    FIRST_PASS_LIMIT.as_secs(),
+                    states.join("; "),
+                    services::last_lines("calendar-worker")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `cargo xtask dev`: the whole service on this machine with a demo calendar, from nothing to the
+//! first synced event, then an edit every few seconds until Ctrl-C.
+
+mod account;
+mod edits;
+mod http;
+mod report;
+mod services;
+
+use std::fs::File;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::postgres::Postgres;
+use crate::process::ProcessGroup;
+use crate::test::{PROGRAMS, cargo};
+use crate::{database, workspace};
+use account::Account;
+use edits::Edits;
+use services::Services;
+
+/// How to run.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Options {
+    /// Make three edits, check that they arrive, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Start from nothing: throw away the data of earlier runs.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Use the programs that a build before this one left.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+}
+
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let began = Instant::now();
+    let _only_one = lock()?;
+    if !options.no_build {
+        println!("building the service and the simulator");
+        let mut build = cargo("build");
+        for program in PROGRAMS {
+            build.args(["--package", program]);
+        }
+        ProcessGroup::spawn("cargo build", build.arg("--bins"))?
+            .success()
+            .await?;
+        println!("built in {:.1} s", began.elapsed().as_secs_f64());
+    }
+    println!("starting");
+    if options.fresh {
+        forget()?;
+    }
+    let server = if options.fresh {
+        Postgres::start_fresh().await?
+    } else {
+        Postgres::start().await?
+    };
+    let whose = if server.is_own() {
+        "of this checkout"
+    } else {
+        "of DATABASE_URL"
+    };
+    println!("  PostgreSQL {whose}: {}", server.url());
+    services::clear_logs();
+    let services = Services::start(server.url()).await?;
+
+    let account = Account::sign_in(&services).await?;
+    println!("\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth");
+    let (connections, took) = account.connect_and_sync().await?;
+    let client = database::connect(server.url()).await?;
+    report::print_counts(&client, &connections, took).await?;
+    let primary = connections
+        .first()
+        .filter(|one| one.is_primary)
+        .context("no primary calendar")?;
+    report::print_todays_teams_meetings(&client, primary).await?;
+    print_addresses(&services, &account, &server);
+    println!("ready after {:.1} s\n", began.elapsed().as_secs_f64());
+
+    let edits = Edits::new(&services, &account, primary).await?;
+    if options.once {
+        println!("three edits at the provider:");
+        edits.once().await?;
+        println!("all arrived; stopping");
+        return Ok(());
+    }
+    println!(
+        "an edit at the provider every few seconds; Ctrl-C stops everything and keeps the data:"
+    );
+    edits.keep_on().await
+}
+
+fn print_addresses(services: &Services, account: &Account, server: &Postgres) {
+    let (api, token) = (&services.api_url, &account.token);
+    println!("\nAPI        {api}/v1/events");
+    println!("simulator  {}/admin/mailboxes", services.simulator_url);
+    println!("database   psql {}", server.url());
+    println!("logs       {}", services::log_file("*").display());
+    println!(
+        "try        curl -s -H 'Authorization: Bearer {token}' '{api}/v1/events?teams_enabled=true&limit=5'"
+    );
+}
+
+/// One `dev` at a time in a checkout: two would work on the same data.
+fn lock() -> Result<File> {
+    let path = services::directory()?.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    if file.try_lock().is_err() {
+        bail!("another `cargo xtask dev` runs in this checkout: stop it first");
+    }
+    Ok(file)
+}
+
+/// Removes the keys, the password and the ports of earlier runs; the lock and the list of running
+/// programs stay.
+fn forget() -> Result<()> {
+    let directory = workspace::local_dir().join("dev");
+    for name in ["token-keys", "password", "simulator-port", "api-port"] {
+        match std::fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
