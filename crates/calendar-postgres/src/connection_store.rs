@@ -1,57 +1,291 @@
-//! `ConnectionStore` on PostgreSQL.
-#![allow(unused, dead_code)]
-use crate::database::Database;
+//! Connections and the accounts behind them: `ConnectionStore` on PostgreSQL. What connecting
+//! writes stands in `connect.rs`.
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use calendar_domain::account::{ConnectSession, TokenGrant};
+use calendar_domain::account::TokenGrant;
 use calendar_domain::connection::{
-    CalendarConnection, Connected, ConnectionChange, NewConnections,
+    CalendarConnection, Connected, ConnectionChange, ConnectionStatus, NewConnections,
 };
-use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{ConnectionId, UserId};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ids::{AccountId, ConnectionId, UserId};
+use calendar_domain::normalise::NAME;
+use calendar_domain::ports::{ConnectionStore, TokenCipher};
+use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::Listed;
-use calendar_domain::sync::Lease;
+use calendar_domain::sync::{Lease, SyncWindow};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::codes::Label as _;
+use crate::database::Database;
+use crate::error::{PgError, check_text};
+use crate::fence::{Count, bind_lease, lease_holds};
+use crate::statement::Statement;
+use crate::tokens::{self, SealedGrant};
+
+mod connect;
+
 /// `ConnectionStore` on PostgreSQL.
 #[derive(Clone)]
 pub struct PgConnectionStore {
     database: Database,
-    cipher: std::sync::Arc<dyn calendar_domain::ports::TokenCipher>,
+    cipher: Arc<dyn TokenCipher>,
 }
+
 impl PgConnectionStore {
-    /// The store in this database.
+    /// The store in this database; `cipher` seals the tokens.
     #[must_use]
-    pub fn new(
-        database: Database,
-        cipher: std::sync::Arc<dyn calendar_domain::ports::TokenCipher>,
-    ) -> Self {
+    pub fn new(database: Database, cipher: Arc<dyn TokenCipher>) -> Self {
         Self { database, cipher }
     }
 }
-#[async_trait]
-impl calendar_domain::ports::ConnectionStore for PgConnectionStore {
-    async fn connect(&self, new: NewConnections, now: OffsetDateTime) -> PortResult<Connected> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+
+/// What a user sees of a connection; the conditions follow.
+macro_rules! select_connection {
+    () => {
+        "SELECT c.id, c.user_id, c.account_id, a.email AS account_email,
+            c.provider::text AS provider, c.calendar_id, c.calendar_name, c.calendar_color,
+            c.is_primary, c.can_edit, c.delegate_email, c.last_synced_at,
+            c.account_id IS NULL OR a.needs_reauth_reason IS NOT NULL
+                OR coalesce(c.access_token NOT LIKE 'v1.%', true) AS needs_reauth,
+            coalesce(s.is_paused, false) AS is_paused,
+            c.sync_token IS NOT NULL AND s.window_start IS NOT NULL AS is_synced,
+            s.window_start, s.window_end, s.due_at, coalesce(s.failure_count, 0) AS failure_count,
+            s.last_error_code, s.last_error_at, coalesce(s.events_skipped, 0) AS events_skipped,
+            (SELECT count(*) FROM calendar_events AS e
+             WHERE e.calendar_connection_id = c.id AND e.deleted_at IS NULL
+               AND e.parent_event_id IS NULL) AS event_count,
+            c.created_at, c.updated_at
+        FROM calendar_connections AS c
+        LEFT JOIN calendar_accounts AS a ON a.id = c.account_id
+        LEFT JOIN calendar_sync_states AS s ON s.connection_id = c.id
+        WHERE c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected "
+    };
+}
+
+#[derive(diesel::QueryableByName)]
+struct ConnectionRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    user_id: Uuid,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    account_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    account_email: Option<String>,
+    #[diesel(sql_type = Text)]
+    provider: String,
+    #[diesel(sql_type = Text)]
+    calendar_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    calendar_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    calendar_color: Option<String>,
+    #[diesel(sql_type = Bool)]
+    is_primary: bool,
+    #[diesel(sql_type = Bool)]
+    can_edit: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    delegate_email: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_synced_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Bool)]
+    needs_reauth: bool,
+    #[diesel(sql_type = Bool)]
+    is_paused: bool,
+    #[diesel(sql_type = Nullable<Bool>)]
+    is_synced: Option<bool>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    window_start: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    window_end: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    due_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Integer)]
+    failure_count: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_error_code: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_error_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Integer)]
+    events_skipped: i32,
+    #[diesel(sql_type = BigInt)]
+    event_count: i64,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: OffsetDateTime,
+    #[diesel(sql_type = Timestamptz)]
+    updated_at: OffsetDateTime,
+}
+
+impl ConnectionRow {
+    fn status(&self) -> ConnectionStatus {
+        if self.needs_reauth {
+            ConnectionStatus::NeedsReauth
+        } else if self.is_paused {
+            ConnectionStatus::Paused
+        } else if self.failure_count > 0 {
+            ConnectionStatus::Failing
+        } else if self.is_synced != Some(true) {
+            ConnectionStatus::Syncing
+        } else {
+            ConnectionStatus::Connected
+        }
     }
+
+    fn into_connection(self) -> Result<CalendarConnection, PgError> {
+        let status = self.status();
+        let waits = matches!(
+            status,
+            ConnectionStatus::NeedsReauth | ConnectionStatus::Paused
+        );
+        let window = self.window_start.zip(self.window_end);
+        Ok(CalendarConnection {
+            id: ConnectionId(self.id),
+            user_id: UserId(self.user_id),
+            account_id: self.account_id.map(AccountId),
+            account_email: self.account_email,
+            provider: CalendarProvider::from_label(&self.provider)?,
+            calendar_id: self.calendar_id,
+            calendar_name: self.calendar_name,
+            calendar_color: self.calendar_color,
+            is_primary: self.is_primary,
+            can_edit: self.can_edit,
+            delegate_email: self.delegate_email,
+            status,
+            last_synced_at: self.last_synced_at,
+            window: window.map(|(start, end)| SyncWindow { start, end }),
+            next_sync_at: self.due_at.filter(|_| !waits),
+            last_error: self.last_error_code.zip(self.last_error_at),
+            events_skipped: u32::try_from(self.events_skipped).unwrap_or(0),
+            event_count: u64::try_from(self.event_count).unwrap_or(0),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// Stores a grant on connections, each sealed for its own row; keeps the refresh token of a row
+/// where the grant has none.
+async fn store_tokens(
+    connection: &mut AsyncPgConnection,
+    cipher: &dyn TokenCipher,
+    ids: &[Uuid],
+    grant: &TokenGrant,
+    now: OffsetDateTime,
+) -> Result<(), PgError> {
+    let (mut access_tokens, mut refresh_tokens) = (Vec::new(), Vec::new());
+    for id in ids {
+        let SealedGrant {
+            access_token,
+            refresh_token,
+        } = tokens::seal(cipher, ConnectionId(*id), grant)?;
+        access_tokens.push(access_token);
+        refresh_tokens.push(refresh_token);
+    }
+    let sql = "
+        UPDATE calendar_connections AS c SET access_token = t.access_token,
+            refresh_token = coalesce(t.refresh_token, c.refresh_token),
+            token_expires_at = $4, updated_at = $5
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, access_token, refresh_token)
+        WHERE c.id = t.id";
+    Statement::new(sql)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .bind::<Array<Text>, _>(access_tokens)
+        .bind::<Array<Nullable<Text>>, _>(refresh_tokens)
+        .bind::<Timestamptz, _>(grant.expires_at)
+        .bind::<Timestamptz, _>(now)
+        .run(connection)
+        .await?;
+    Ok(())
+}
+
+fn check_color(color: &str) -> PortResult<()> {
+    let digits = color.strip_prefix('#').unwrap_or_default();
+    if digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(PortError::new(
+        FailureClass::InvalidInput,
+        "calendar_color_invalid",
+    ))
+}
+
+#[async_trait]
+impl ConnectionStore for PgConnectionStore {
+    async fn connect(&self, new: NewConnections, now: OffsetDateTime) -> PortResult<Connected> {
+        connect::check(&new)?;
+        let mut transaction = self.database.begin().await?;
+        let outcome = connect::connect(&mut transaction, &*self.cipher, &new, now).await;
+        // Refused calendars alone leave no account behind.
+        if let Ok(Connected {
+            connection_ids,
+            refused,
+        }) = &outcome
+            && connection_ids.is_empty()
+        {
+            let refused = refused.clone();
+            let nothing = PortError::new(FailureClass::Conflict, "nothing_connected");
+            let _: Result<(), PgError> = transaction.end(Err(nothing.into())).await;
+            return Ok(Connected {
+                connection_ids: Vec::new(),
+                refused,
+            });
+        }
+        Ok(transaction.end(outcome).await?)
+    }
+
     async fn list(
         &self,
         user: UserId,
         after: Option<ConnectionId>,
         limit: u32,
     ) -> PortResult<Listed<CalendarConnection, ConnectionId>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let sql = concat!(
+            select_connection!(),
+            "AND ($2 IS NULL OR c.id > $2) ORDER BY c.id LIMIT $3"
+        );
+        let mut connection = self.database.get().await?;
+        let rows: Vec<ConnectionRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(user.0)
+            .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
+            .bind::<BigInt, _>(i64::from(limit) + 1)
+            .rows(&mut connection)
+            .await?;
+        drop(connection);
+        let limit = limit as usize;
+        let more = rows.len() > limit;
+        let items: Vec<CalendarConnection> = rows
+            .into_iter()
+            .take(limit)
+            .map(ConnectionRow::into_connection)
+            .collect::<Result<_, _>>()?;
+        let next = items.last().map(|last| last.id).filter(|_| more);
+        Ok(Listed { items, next })
     }
+
     async fn get(&self, user: UserId, id: ConnectionId) -> PortResult<Option<CalendarConnection>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let mut connection = self.database.get().await?;
+        let row: Option<ConnectionRow> =
+            Statement::new(concat!(select_connection!(), "AND c.id = $2"))
+                .bind::<SqlUuid, _>(user.0)
+                .bind::<SqlUuid, _>(id.0)
+                .row(&mut connection)
+                .await?;
+        Ok(row.map(ConnectionRow::into_connection).transpose()?)
     }
+
     async fn change(
         &self,
         user: UserId,
@@ -59,37 +293,168 @@ impl calendar_domain::ports::ConnectionStore for PgConnectionStore {
         change: ConnectionChange,
         now: OffsetDateTime,
     ) -> PortResult<Option<CalendarConnection>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        if let Some(name) = &change.calendar_name {
+            check_text(name, NAME, "calendar_name_invalid")?;
+        }
+        change
+            .calendar_color
+            .as_deref()
+            .map_or(Ok(()), check_color)?;
+        let sql = "
+            WITH target AS (
+                UPDATE calendar_connections AS c SET
+                    calendar_name = coalesce($3, c.calendar_name),
+                    calendar_color = coalesce($4, c.calendar_color), updated_at = $6
+                WHERE c.user_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND c.is_connected
+                RETURNING c.id, c.account_id
+            ), state AS (
+                UPDATE calendar_sync_states AS s SET is_paused = $5, updated_at = $6,
+                    due_at = CASE WHEN s.is_paused AND NOT $5 AND a.needs_reauth_reason IS NULL
+                        THEN $6 ELSE s.due_at END
+                FROM target JOIN calendar_accounts AS a ON a.id = target.account_id
+                WHERE s.connection_id = target.id AND $5 IS NOT NULL
+            )
+            SELECT count(*) AS count FROM target";
+        let mut connection = self.database.get().await?;
+        let changed: Option<Count> = Statement::new(sql)
+            .bind::<SqlUuid, _>(user.0)
+            .bind::<SqlUuid, _>(id.0)
+            .bind::<Nullable<Text>, _>(change.calendar_name)
+            .bind::<Nullable<Text>, _>(change.calendar_color)
+            .bind::<Nullable<Bool>, _>(change.paused)
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        drop(connection);
+        match changed {
+            Some(Count { count: 1.. }) => self.get(user, id).await,
+            _ => Ok(None),
+        }
     }
+
     async fn disconnect(
         &self,
         user: UserId,
         id: ConnectionId,
         now: OffsetDateTime,
     ) -> PortResult<bool> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let mut transaction = self.database.begin().await?;
+        let outcome = disconnect(&mut transaction, user, id, now).await;
+        Ok(transaction.end(outcome).await?)
     }
+
     async fn store_grant(
         &self,
         lease: &Lease,
         grant: TokenGrant,
         now: OffsetDateTime,
     ) -> PortResult<()> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let mut transaction = self.database.begin().await?;
+        let outcome = store_grant(&mut transaction, &*self.cipher, lease, &grant, now).await;
+        Ok(transaction.end(outcome).await?)
     }
+
     async fn need_reauth(&self, lease: &Lease, code: &str, now: OffsetDateTime) -> PortResult<()> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        // Out of the way of the queue's index: who is never due must not stand at its head.
+        let sql = concat!(
+            "WITH account AS (
+                UPDATE calendar_accounts AS a SET needs_reauth_reason = left($4, 255), updated_at = $5
+                WHERE ",
+            lease_holds!(),
+            " RETURNING a.id
+            ), states AS (
+                UPDATE calendar_sync_states AS s SET due_at = '9999-12-31Z', updated_at = $5
+                FROM account WHERE s.account_id = account.id
+            )
+            SELECT count(*) AS count FROM account"
+        );
+        let mut connection = self.database.get().await?;
+        let declared = bind_lease(Statement::new(sql), lease)
+            .bind::<Text, _>(code.replace('\0', ""))
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        Ok(Count::or_lease_lost(declared)?)
     }
+}
+
+async fn store_grant(
+    connection: &mut AsyncPgConnection,
+    cipher: &dyn TokenCipher,
+    lease: &Lease,
+    grant: &TokenGrant,
+    now: OffsetDateTime,
+) -> Result<(), PgError> {
+    let sql = concat!(
+        "SELECT c.id FROM calendar_accounts AS a
+        JOIN calendar_connections AS c ON c.account_id = a.id
+        WHERE ",
+        lease_holds!(),
+        " AND c.deleted_at IS NULL AND c.is_connected
+        ORDER BY c.id FOR NO KEY UPDATE OF a, c"
+    );
+    let rows: Vec<IdRow> = bind_lease(Statement::new(sql), lease)
+        .rows(connection)
+        .await?;
+    if rows.is_empty() {
+        return Err(PortError::lease_lost().into());
+    }
+    let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+    store_tokens(connection, cipher, &ids, grant, now).await?;
+    if !grant.scopes.is_empty() {
+        let sql = "UPDATE calendar_accounts SET granted_scopes = $2, updated_at = $3
+            WHERE id = $1 AND granted_scopes <> $2";
+        Statement::new(sql)
+            .bind::<SqlUuid, _>(lease.account_id.0)
+            .bind::<Text, _>(grant.scopes.replace('\0', ""))
+            .bind::<Timestamptz, _>(now)
+            .run(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn disconnect(
+    connection: &mut AsyncPgConnection,
+    user: UserId,
+    id: ConnectionId,
+    now: OffsetDateTime,
+) -> Result<bool, PgError> {
+    // The account first: the order of locks.
+    let lock = "SELECT a.id FROM calendar_connections AS c
+        JOIN calendar_accounts AS a ON a.id = c.account_id
+        WHERE c.user_id = $1 AND c.id = $2 FOR NO KEY UPDATE OF a";
+    let _: Vec<IdRow> = Statement::new(lock)
+        .bind::<SqlUuid, _>(user.0)
+        .bind::<SqlUuid, _>(id.0)
+        .rows(connection)
+        .await?;
+    // An account without a connection is gone too, so that its calendars may come through another.
+    let sql = "
+        WITH gone AS (
+            UPDATE calendar_connections AS c SET deleted_at = $3, is_connected = false,
+                access_token = NULL, refresh_token = NULL, token_expires_at = NULL,
+                sync_token = NULL, updated_at = $3
+            WHERE c.user_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND c.is_connected
+            RETURNING c.id, c.account_id
+        ), state AS (
+            DELETE FROM calendar_sync_states AS s USING gone WHERE s.connection_id = gone.id
+        ), seen AS (
+            DELETE FROM sync_pass_seen AS p USING gone WHERE p.calendar_connection_id = gone.id
+        ), account AS (
+            UPDATE calendar_accounts AS a SET deleted_at = $3, updated_at = $3,
+                lease_owner = NULL, lease_expires_at = NULL
+            FROM gone WHERE a.id = gone.account_id AND NOT EXISTS (
+                SELECT 1 FROM calendar_connections AS o
+                WHERE o.account_id = a.id AND o.id <> gone.id
+                  AND o.deleted_at IS NULL AND o.is_connected)
+        )
+        SELECT count(*) AS count FROM gone";
+    let gone: Option<Count> = Statement::new(sql)
+        .bind::<SqlUuid, _>(user.0)
+        .bind::<SqlUuid, _>(id.0)
+        .bind::<Timestamptz, _>(now)
+        .row(connection)
+        .await?;
+    Ok(gone.is_some_and(|gone| gone.count > 0))
 }

@@ -21,6 +21,7 @@ mod session_store;
 mod statement;
 mod sync_queue;
 mod tls;
+mod tokens;
 mod user_store;
 
 #[cfg(feature = "testing")]

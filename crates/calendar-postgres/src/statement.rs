@@ -12,8 +12,12 @@ use diesel::result::QueryResult;
 use diesel::serialize::ToSql;
 use diesel::sql_types::{HasSqlType, Untyped};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
 
 use crate::error::PgError;
+
+/// A statement under way.
+pub(crate) type Running<'c, T> = BoxFuture<'c, Result<T, PgError>>;
 
 /// A statement: SQL with `$1`, `$2`, …, and what is bound to them.
 #[must_use = "a statement does nothing until it is run"]
@@ -74,28 +78,30 @@ impl<'a> Statement<'a> {
     }
 
     /// Runs it; the number of rows it changed.
-    pub(crate) async fn run(self, connection: &mut AsyncPgConnection) -> Result<u64, PgError> {
-        let changed = RunQueryDsl::execute(self, connection).await?;
-        Ok(changed as u64)
+    pub(crate) fn run<'c>(self, connection: &'c mut AsyncPgConnection) -> Running<'c, u64>
+    where
+        'a: 'c,
+    {
+        // Boxed, so that what the future borrows does not show in the stores' futures.
+        Box::pin(async move { Ok(RunQueryDsl::execute(self, connection).await? as u64) })
     }
 
     /// Runs it; its rows.
-    pub(crate) async fn rows<T>(self, connection: &mut AsyncPgConnection) -> Result<Vec<T>, PgError>
+    pub(crate) fn rows<'c, T>(self, connection: &'c mut AsyncPgConnection) -> Running<'c, Vec<T>>
     where
+        'a: 'c,
         T: QueryableByName<Pg> + Send + 'static,
     {
-        Ok(RunQueryDsl::load::<T>(self, connection).await?)
+        Box::pin(async move { Ok(RunQueryDsl::load::<T>(self, connection).await?) })
     }
 
     /// Runs it; its first row.
-    pub(crate) async fn row<T>(
-        self,
-        connection: &mut AsyncPgConnection,
-    ) -> Result<Option<T>, PgError>
+    pub(crate) fn row<'c, T>(self, connection: &'c mut AsyncPgConnection) -> Running<'c, Option<T>>
     where
+        'a: 'c,
         T: QueryableByName<Pg> + Send + 'static,
     {
-        Ok(self.rows(connection).await?.into_iter().next())
+        Box::pin(async move { Ok(self.rows(connection).await?.into_iter().next()) })
     }
 }
 

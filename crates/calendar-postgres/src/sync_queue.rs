@@ -1,31 +1,217 @@
-//! `SyncQueue` on PostgreSQL.
-#![allow(unused, dead_code)]
-use crate::database::Database;
-use async_trait::async_trait;
-use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{ConnectionId, UserId, WorkerId};
-use calendar_domain::provider::CalendarProvider;
-use calendar_domain::sync::{Claim, Lease, PassFailure};
+//! Who syncs what next, and the leases: `SyncQueue` on PostgreSQL.
+
+use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
+use calendar_domain::account::{Account, AccountIdentity, StoredTokens};
+use calendar_domain::failure::PortResult;
+use calendar_domain::ids::{AccountId, ConnectionId, PassId, UserId, WorkerId};
+use calendar_domain::ports::{SyncQueue, TokenCipher};
+use calendar_domain::provider::CalendarProvider;
+use calendar_domain::sync::{
+    CalendarRef, Claim, Cursor, DueConnection, Lease, Mailbox, Pass, PassFailure, PassKind,
+    PassPosition, SyncWindow,
+};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::codes::Label as _;
+use crate::database::Database;
+use crate::error::PgError;
+use crate::fence::{Count, bind_lease, lease_holds};
+use crate::statement::Statement;
+use crate::tokens;
+
 /// `SyncQueue` on PostgreSQL.
 #[derive(Clone)]
 pub struct PgSyncQueue {
     database: Database,
-    cipher: std::sync::Arc<dyn calendar_domain::ports::TokenCipher>,
+    cipher: Arc<dyn TokenCipher>,
 }
+
 impl PgSyncQueue {
-    /// The store in this database.
+    /// The queue in this database; `cipher` opens the tokens that a claim hands out.
     #[must_use]
-    pub fn new(
-        database: Database,
-        cipher: std::sync::Arc<dyn calendar_domain::ports::TokenCipher>,
-    ) -> Self {
+    pub fn new(database: Database, cipher: Arc<dyn TokenCipher>) -> Self {
         Self { database, cipher }
     }
 }
+
+// `$1` worker, `$2` labels of providers, `$3` now, `$4` seconds. Walks the index on due_at, skips
+// what is leased or locked, and stops at the first that is free.
+const CLAIM: &str = "
+    WITH picked AS (
+        SELECT a.id
+        FROM calendar_sync_states AS s
+        JOIN calendar_accounts AS a ON a.id = s.account_id
+        JOIN calendar_connections AS c ON c.id = s.connection_id AND c.account_id = a.id
+        WHERE s.due_at <= $3 AND NOT s.is_paused
+          AND a.deleted_at IS NULL AND a.needs_reauth_reason IS NULL
+          AND (a.lease_expires_at IS NULL OR a.lease_expires_at <= now())
+          AND a.provider = ANY ($2::text[]::calendar_provider[])
+          AND c.deleted_at IS NULL AND c.is_connected
+        ORDER BY s.due_at
+        LIMIT 1
+        FOR UPDATE OF a SKIP LOCKED
+    ), leased AS (
+        UPDATE calendar_accounts AS a
+        SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $4),
+            lease_fence = a.lease_fence + 1
+        FROM picked WHERE a.id = picked.id
+        RETURNING a.*
+    )
+    SELECT a.id AS account_id, a.user_id, a.provider::text AS provider, a.tenant_id,
+        a.provider_user_id, a.email, a.display_name, a.lease_fence,
+        c.id AS connection_id, c.calendar_id, c.mailbox, c.access_token, c.refresh_token,
+        c.token_expires_at, c.sync_token, s.window_start, s.window_end, s.pass_id,
+        s.pass_kind::text AS pass_kind, s.pass_cursor, s.pass_sync_token, s.pass_window_start,
+        s.pass_window_end, s.pass_touched_series, s.requested_seq, s.failure_count, s.removal_held
+    FROM leased AS a
+    JOIN calendar_connections AS c ON c.account_id = a.id
+    JOIN calendar_sync_states AS s ON s.connection_id = c.id
+    WHERE s.due_at <= $3 AND NOT s.is_paused AND c.deleted_at IS NULL AND c.is_connected
+    ORDER BY s.due_at, c.id";
+
+#[derive(diesel::QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = SqlUuid)]
+    account_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    user_id: Uuid,
+    #[diesel(sql_type = Text)]
+    provider: String,
+    #[diesel(sql_type = Text)]
+    tenant_id: String,
+    #[diesel(sql_type = Text)]
+    provider_user_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    email: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    display_name: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    lease_fence: i64,
+    #[diesel(sql_type = SqlUuid)]
+    connection_id: Uuid,
+    #[diesel(sql_type = Text)]
+    calendar_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    mailbox: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    access_token: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    refresh_token: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    token_expires_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Text>)]
+    sync_token: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    window_start: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    window_end: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pass_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pass_kind: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pass_cursor: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pass_sync_token: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pass_window_start: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pass_window_end: Option<OffsetDateTime>,
+    #[diesel(sql_type = Bool)]
+    pass_touched_series: bool,
+    #[diesel(sql_type = BigInt)]
+    requested_seq: i64,
+    #[diesel(sql_type = Integer)]
+    failure_count: i32,
+    #[diesel(sql_type = Bool)]
+    removal_held: bool,
+}
+
+impl ClaimRow {
+    fn account(&self) -> Result<Account, PgError> {
+        Ok(Account {
+            id: AccountId(self.account_id),
+            user_id: UserId(self.user_id),
+            provider: CalendarProvider::from_label(&self.provider)?,
+            identity: AccountIdentity {
+                tenant_id: self.tenant_id.clone(),
+                provider_user_id: self.provider_user_id.clone(),
+                email: self.email.clone(),
+                display_name: self.display_name.clone(),
+            },
+            needs_reauth: None,
+        })
+    }
+
+    fn tokens(&self, cipher: &dyn TokenCipher) -> StoredTokens {
+        tokens::open(
+            cipher,
+            ConnectionId(self.connection_id),
+            self.access_token.as_deref(),
+            self.refresh_token.as_deref(),
+            self.token_expires_at,
+        )
+    }
+
+    /// A pass without its window or kind was never written by us: it begins anew.
+    fn pass(&self) -> Result<Option<Pass>, PgError> {
+        let kind = PassKind::from_optional(self.pass_kind.as_deref())?;
+        let window = window(self.pass_window_start, self.pass_window_end);
+        let (Some(id), Some(kind), Some(window)) = (self.pass_id, kind, window) else {
+            return Ok(None);
+        };
+        let position = match (&self.pass_sync_token, &self.pass_cursor) {
+            (Some(token), _) => PassPosition::Fetched(Cursor(token.clone())),
+            (None, Some(cursor)) => PassPosition::Page(Cursor(cursor.clone())),
+            (None, None) => PassPosition::Begin,
+        };
+        let touched_series = self.pass_touched_series;
+        Ok(Some(Pass {
+            id: PassId(id),
+            kind,
+            window,
+            position,
+            touched_series,
+        }))
+    }
+
+    fn due(self, cipher: &dyn TokenCipher) -> Result<DueConnection, PgError> {
+        let tokens = self.tokens(cipher);
+        let pass = self.pass()?;
+        let window = window(self.window_start, self.window_end);
+        Ok(DueConnection {
+            id: ConnectionId(self.connection_id),
+            user_id: UserId(self.user_id),
+            calendar: CalendarRef {
+                calendar_id: self.calendar_id,
+                mailbox: self.mailbox.map_or(Mailbox::Own, Mailbox::Delegate),
+            },
+            tokens,
+            synced: self.sync_token.map(Cursor).zip(window),
+            pass,
+            requested_seq: self.requested_seq,
+            failure_count: u32::try_from(self.failure_count).unwrap_or(0),
+            removal_held: self.removal_held,
+        })
+    }
+}
+
+fn window(start: Option<OffsetDateTime>, end: Option<OffsetDateTime>) -> Option<SyncWindow> {
+    Some(SyncWindow {
+        start: start?,
+        end: end?,
+    })
+}
+
 #[async_trait]
-impl calendar_domain::ports::SyncQueue for PgSyncQueue {
+impl SyncQueue for PgSyncQueue {
     async fn claim(
         &self,
         worker: WorkerId,
@@ -33,44 +219,139 @@ impl calendar_domain::ports::SyncQueue for PgSyncQueue {
         now: OffsetDateTime,
         ttl: Duration,
     ) -> PortResult<Option<Claim>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let labels: Vec<&str> = providers.iter().map(|provider| provider.label()).collect();
+        let mut connection = self.database.get().await?;
+        let rows: Vec<ClaimRow> = Statement::new(CLAIM)
+            .bind::<SqlUuid, _>(worker.0)
+            .bind::<Array<Text>, _>(labels)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Double, _>(ttl.as_secs_f64())
+            .rows(&mut connection)
+            .await?;
+        drop(connection);
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let account = first.account()?;
+        let lease = Lease {
+            account_id: account.id,
+            owner: worker,
+            fence: first.lease_fence,
+        };
+        let due = rows.into_iter().map(|row| row.due(&*self.cipher));
+        let connections = due.collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Claim {
+            lease,
+            account,
+            connections,
+        }))
     }
+
     async fn heartbeat(&self, lease: &Lease, ttl: Duration) -> PortResult<()> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let sql = concat!(
+            "WITH beat AS (UPDATE calendar_accounts AS a
+                SET lease_expires_at = now() + make_interval(secs => $4)
+                WHERE ",
+            lease_holds!(),
+            " RETURNING 1) SELECT count(*) AS count FROM beat"
+        );
+        let mut connection = self.database.get().await?;
+        let beat = bind_lease(Statement::new(sql), lease)
+            .bind::<Double, _>(ttl.as_secs_f64())
+            .row(&mut connection)
+            .await?;
+        Ok(Count::or_lease_lost(beat)?)
     }
+
     async fn fail(
         &self,
         lease: &Lease,
-        connection: ConnectionId,
+        connection_id: ConnectionId,
         failure: PassFailure,
         now: OffsetDateTime,
     ) -> PortResult<()> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        // Without its sync token, the next pass over a connection is a full one.
+        let sql = concat!(
+            "WITH fence AS MATERIALIZED (
+                SELECT c.id FROM calendar_accounts AS a
+                JOIN calendar_connections AS c ON c.account_id = a.id AND c.id = $4
+                JOIN calendar_sync_states AS s ON s.connection_id = c.id
+                WHERE ",
+            lease_holds!(),
+            "   FOR KEY SHARE OF a FOR NO KEY UPDATE OF c, s
+            ), state AS (
+                UPDATE calendar_sync_states AS s SET
+                    failure_count = s.failure_count + 1, last_error_code = left($5, 100),
+                    last_error_at = $6, due_at = $7, updated_at = $6,
+                    pass_id = CASE WHEN $8 THEN NULL ELSE s.pass_id END,
+                    pass_kind = CASE WHEN $8 THEN NULL ELSE s.pass_kind END,
+                    pass_cursor = CASE WHEN $8 THEN NULL ELSE s.pass_cursor END,
+                    pass_sync_token = CASE WHEN $8 THEN NULL ELSE s.pass_sync_token END,
+                    pass_window_start = CASE WHEN $8 THEN NULL ELSE s.pass_window_start END,
+                    pass_window_end = CASE WHEN $8 THEN NULL ELSE s.pass_window_end END,
+                    pass_started_at = CASE WHEN $8 THEN NULL ELSE s.pass_started_at END,
+                    pass_pages = CASE WHEN $8 THEN 0 ELSE s.pass_pages END,
+                    pass_touched_series = s.pass_touched_series AND NOT $8
+                FROM fence WHERE s.connection_id = fence.id
+                RETURNING 1
+            ), token AS (
+                UPDATE calendar_connections AS c SET sync_token = NULL, updated_at = $6
+                FROM fence WHERE c.id = fence.id AND $8
+            ), seen AS (
+                DELETE FROM sync_pass_seen AS p USING fence
+                WHERE p.calendar_connection_id = fence.id AND $8
+            )
+            SELECT count(*) AS count FROM state"
+        );
+        let mut connection = self.database.get().await?;
+        let failed = bind_lease(Statement::new(sql), lease)
+            .bind::<SqlUuid, _>(connection_id.0)
+            .bind::<Text, _>(failure.code.replace('\0', ""))
+            .bind::<Timestamptz, _>(now)
+            .bind::<Timestamptz, _>(failure.retry_at)
+            .bind::<Bool, _>(failure.restart)
+            .row(&mut connection)
+            .await?;
+        Ok(Count::or_lease_lost(failed)?)
     }
+
     async fn release(&self, lease: &Lease) -> PortResult<()> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let sql = "UPDATE calendar_accounts SET lease_owner = NULL, lease_expires_at = NULL
+            WHERE id = $1 AND lease_owner = $2 AND lease_fence = $3";
+        let mut connection = self.database.get().await?;
+        bind_lease(Statement::new(sql), lease)
+            .run(&mut connection)
+            .await?;
+        Ok(())
     }
+
     async fn request_sync(
         &self,
         user: UserId,
-        connection: ConnectionId,
+        connection_id: ConnectionId,
         now: OffsetDateTime,
     ) -> PortResult<bool> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        // What waits for its user stays out of the queue; the request is remembered all the same.
+        let sql = "
+            WITH target AS (
+                SELECT c.id, a.needs_reauth_reason IS NULL AS is_ready
+                FROM calendar_connections AS c
+                LEFT JOIN calendar_accounts AS a ON a.id = c.account_id
+                WHERE c.id = $2 AND c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected
+            ), state AS (
+                UPDATE calendar_sync_states AS s SET requested_seq = s.requested_seq + 1,
+                    due_at = CASE WHEN target.is_ready THEN least(s.due_at, $3) ELSE s.due_at END,
+                    updated_at = $3
+                FROM target WHERE s.connection_id = target.id
+            )
+            SELECT count(*) AS count FROM target";
+        let mut connection = self.database.get().await?;
+        let found: Option<Count> = Statement::new(sql)
+            .bind::<SqlUuid, _>(user.0)
+            .bind::<SqlUuid, _>(connection_id.0)
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        Ok(found.is_some_and(|found| found.count > 0))
     }
 }
