@@ -369,12 +369,8 @@ fn assign_member(
                 properties.insert(member.into(), one_of(member, value, &names)?);
             }
         }
-        "isOnlineMeeting" => {
-            // It cannot be undone.
-            if value == &Value::Bool(true) || author.admin {
-                keep(properties);
-            }
-        }
+        // It cannot be undone.
+        "isOnlineMeeting" if value == &Value::Bool(true) || author.admin => keep(properties),
         "isReminderOn" | "responseRequested" | "allowNewTimeProposals" | "hideAttendees" => {
             if !value.is_boolean() {
                 return Err(GraphError::invalid(format!(
@@ -400,10 +396,8 @@ fn assign_member(
             }
             keep(properties);
         }
-        "transactionId" => {
-            if value.is_string() && !properties.contains_key("transactionId") {
-                keep(properties);
-            }
+        "transactionId" if value.is_string() && !properties.contains_key("transactionId") => {
+            keep(properties);
         }
         "attendees" => {
             let all = value

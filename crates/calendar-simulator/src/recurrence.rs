@@ -268,7 +268,7 @@ fn nth(month: Date, days: &[Weekday], index: usize) -> Option<Date> {
         .filter_map(|day| Date::new(month.year(), month.month(), day).ok())
         .filter(|date| days.contains(&date.weekday()));
     if index >= 4 {
-        matching.last()
+        matching.next_back()
     } else {
         matching.nth(index)
     }
@@ -348,7 +348,7 @@ fn text<'a>(map: &'a Map<String, Value>, member: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    fn expand(pattern: Value, range: Value, take: usize) -> Vec<String> {
+    fn expand(pattern: &Value, range: &Value, take: usize) -> Vec<String> {
         let recurrence = Recurrence::parse(
             &json!({"pattern": pattern, "range": range}),
             Date::constant(2026, 1, 1),
@@ -412,7 +412,7 @@ mod tests {
         ];
         for (pattern, range, expected) in table {
             assert_eq!(
-                expand(pattern.clone(), range, expected.len()),
+                expand(&pattern, &range, expected.len()),
                 expected,
                 "{pattern}"
             );
@@ -424,16 +424,16 @@ mod tests {
         let weekly = json!({"type": "weekly", "interval": 1, "daysOfWeek": ["monday"]});
         assert_eq!(
             expand(
-                weekly.clone(),
-                json!({"type": "endDate", "startDate": "2026-01-01", "endDate": "2026-01-19"}),
+                &weekly,
+                &json!({"type": "endDate", "startDate": "2026-01-01", "endDate": "2026-01-19"}),
                 99
             ),
             ["2026-01-05", "2026-01-12", "2026-01-19"]
         );
         assert_eq!(
             expand(
-                weekly,
-                json!({"type": "numbered", "startDate": "2026-01-01", "numberOfOccurrences": 2}),
+                &weekly,
+                &json!({"type": "numbered", "startDate": "2026-01-01", "numberOfOccurrences": 2}),
                 99
             ),
             ["2026-01-05", "2026-01-12"]
@@ -449,8 +449,8 @@ mod tests {
             json!({"type": "relativeMonthly", "interval": 999, "daysOfWeek": ["friday"]}),
         ] {
             let dates = expand(
-                pattern.clone(),
-                json!({"type": "noEnd", "startDate": "2026-01-01"}),
+                &pattern,
+                &json!({"type": "noEnd", "startDate": "2026-01-01"}),
                 usize::MAX,
             );
             assert!(dates.len() > 5, "{pattern}");

@@ -1,4 +1,9 @@
 //! calendarView/delta over HTTP: rounds, pages, links, and every way in which it differs from its documentation.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test fails by panicking, and reads best whole"
+)]
 
 mod support;
 

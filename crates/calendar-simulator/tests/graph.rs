@@ -1,4 +1,9 @@
 //! Graph over HTTP, except delta: shapes, windows, writing, access, headers, errors, throttling.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test fails by panicking, and reads best whole"
+)]
 
 mod support;
 
