@@ -1,1 +1,18 @@
-//! Scenarios over the running binaries, a real PostgreSQL and the simulator.
+//! What the scenarios stand on: a database of their own, the simulator, the real binaries.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "for tests: what fails here fails the test"
+)]
+
+mod http;
+mod process;
+mod proxy;
+mod world;
+
+pub use http::{Answer, Http};
+pub use process::{Binary, Process};
+pub use proxy::Proxy;
+pub use world::{Instance, User, World, eventually};
