@@ -194,13 +194,12 @@ impl Event {
             return self.item.span();
         };
         let (mut start, mut end) = self.item.span();
-        end = if series.recurrence.has_end() {
-            series.recurrence.dates().last().map_or(end, |date| {
+        end = match series.recurrence.last_date() {
+            Some(date) => {
                 let (start, finish) = self.occurrence_times(date);
-                span(&start, &finish, self.item.all_day).1
-            })
-        } else {
-            Timestamp::MAX
+                end.max(span(&start, &finish, self.item.all_day).1)
+            }
+            None => Timestamp::MAX,
         };
         for exception in series.exceptions.values() {
             let (from, to) = exception.span();

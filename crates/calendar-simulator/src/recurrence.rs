@@ -199,9 +199,14 @@ impl Recurrence {
             .take(limit)
     }
 
-    /// No occurrence begins after this date, when there is such a date.
-    pub(crate) fn has_end(&self) -> bool {
-        self.end != End::Never
+    /// A date after which no occurrence begins; `None` without an end.
+    pub(crate) fn last_date(&self) -> Option<Date> {
+        match self.end {
+            End::Never => None,
+            // The last occurrence may be earlier, but a far end would take long to walk to.
+            End::On(last) => Some(last),
+            End::After(_) => self.dates().last(),
+        }
     }
 
     /// The dates in the `step`-th day, week, month or year of the series, or `None` past the calendar's end.
