@@ -13,27 +13,30 @@ use crate::workspace;
 /// The programs that the scenarios under tests/ run.
 pub(crate) const PROGRAMS: [&str; 3] = ["calendar-api", "calendar-worker", "calendar-simulator"];
 
+/// The crate that runs them.
+const SCENARIOS: &str = "calendar-e2e";
+
 /// Runs `cargo test` with `arguments`, over the whole workspace unless they name a package.
 pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     let server = Postgres::start().await?;
-    let names_package = arguments.iter().any(|argument| {
-        argument == "-p" || argument == "--package" || argument.starts_with("--package=")
-    });
+    let packages = packages(arguments);
     // Programs and tests in one build: apart, their features differ and half of it is built twice.
     let mut build = cargo("build");
-    if names_package {
+    if packages.is_empty() {
+        build.args(["--workspace", "--bins", "--tests"]);
+    } else {
         for program in PROGRAMS {
             build.args(["--package", program]);
         }
         build.arg("--bins");
-    } else {
-        build.args(["--workspace", "--bins", "--tests"]);
     }
-    ProcessGroup::spawn("cargo build", &mut build)?
-        .success()
-        .await?;
+    if packages.is_empty() || packages.contains(&SCENARIOS) {
+        ProcessGroup::spawn("cargo build", &mut build)?
+            .success()
+            .await?;
+    }
     let mut test = cargo("test");
-    if !names_package {
+    if packages.is_empty() {
         test.arg("--workspace");
     }
     test.args(arguments)
@@ -42,6 +45,23 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     ProcessGroup::spawn("cargo test", &mut test)?
         .success()
         .await
+}
+
+/// The packages that `arguments` name, in each of cargo's spellings.
+fn packages(arguments: &[String]) -> Vec<&str> {
+    let mut packages = Vec::new();
+    let mut words = arguments
+        .iter()
+        .map(String::as_str)
+        .take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if word == "-p" || word == "--package" {
+            packages.extend(words.next());
+        } else if let Some(name) = word.strip_prefix("--package=").or(word.strip_prefix("-p")) {
+            packages.push(name);
+        }
+    }
+    packages
 }
 
 /// Where cargo puts the programs of a debug build.
@@ -59,4 +79,17 @@ pub(crate) fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(workspace::cargo());
     cargo.arg(command).current_dir(workspace::root());
     cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packages;
+
+    #[test]
+    fn packages_are_found_in_each_spelling() {
+        let words = "-p a --package b --package=c -pd name -- -p e";
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        assert_eq!(packages(&words), ["a", "b", "c", "d"]);
+        assert!(packages(&["name".to_owned()]).is_empty());
+    }
 }

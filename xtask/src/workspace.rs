@@ -1,14 +1,19 @@
 //! Where things are in the checkout, and the one place that reads the environment.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 
-/// The root of the checkout that this xtask was built from.
+/// The root of the checkout. Not from when xtask was compiled: checkouts may share a target
+/// directory, and then cargo runs the same program for each.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let xtask = env("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
+        let root = Path::new(&xtask).parent().unwrap_or(Path::new("."));
+        root.to_path_buf()
+    })
 }
 
 /// What stays on this machine and is in no commit: the private PostgreSQL, keys, pid files.

@@ -11,7 +11,7 @@
 )]
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -121,10 +121,10 @@ impl Drop for TestDatabase {
 /// Every migration of the checkout, oldest first.
 #[must_use]
 pub fn migrations() -> Vec<TestMigration> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+    let directory = migrations_directory();
     let read = |path: &Path| std::fs::read_to_string(path).expect("a migration has both files");
     let mut migrations: Vec<TestMigration> = std::fs::read_dir(directory)
-        .expect("the checkout has migrations/")
+        .expect("migrations/ can be read")
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.is_dir())
         .map(|path| TestMigration {
@@ -139,6 +139,21 @@ pub fn migrations() -> Vec<TestMigration> {
         .collect();
     migrations.sort_by(|left, right| left.name.cmp(&right.name));
     migrations
+}
+
+/// Of the checkout whose tests run: checkouts may share a target directory, and with it a program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo's own variable for the programs that it runs, no configuration"
+)]
+fn migrations_directory() -> PathBuf {
+    let package = std::env::var("CARGO_MANIFEST_DIR");
+    let package = PathBuf::from(package.as_deref().unwrap_or(env!("CARGO_MANIFEST_DIR")));
+    let found = package
+        .ancestors()
+        .map(|path| path.join("migrations"))
+        .find(|path| path.is_dir());
+    found.expect("the checkout has migrations/")
 }
 
 /// Applies a migration to a database, in a transaction, and records it as diesel does.

@@ -11,11 +11,15 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::binaries;
 use crate::{database, workspace};
+
+/// How long a server may take to accept connections.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// The role that owns everything in the cluster.
 const ROLE: &str = "calendar";
@@ -58,22 +62,35 @@ impl Cluster {
 
     /// Starts the server when it isn't running; answers the URL of `database`, created when missing.
     pub(super) async fn start(&self, database: &str) -> Result<String> {
-        if !self.is_running()? {
-            // Another program may have taken the port since; any free one will do.
-            let kept = read_kept("port").and_then(|text| text.parse::<u16>().ok());
-            let free = kept.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-            let port = match free {
-                Some(port) => port,
-                None => TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port(),
-            };
-            keep("port", &port.to_string())?;
-            self.launch(port)?;
-        }
-        let port = read_kept("port").context("the server runs, but .local/pg/port is missing")?;
         let password = read_kept("password")
             .context(".local/pg/password is missing: start anew with `cargo xtask dev --fresh`")?;
-        let admin = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
-        let client = database::connect(&admin).await?;
+        // A server that a killed command left may still be starting, or be dying itself.
+        let began = Instant::now();
+        let (admin, client) = loop {
+            let port = if self.is_running()? {
+                self.port_of_running()
+            } else {
+                None
+            };
+            let port = match port {
+                Some(port) => Ok(port),
+                None => self.launch_on_free_port(),
+            };
+            let connected = match port {
+                Ok(port) => {
+                    let admin = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
+                    database::connect(&admin)
+                        .await
+                        .map(|client| (admin, client))
+                }
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok(connected) => break connected,
+                Err(error) if began.elapsed() > START_LIMIT => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
         let exists = client
             .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&database])
             .await?;
@@ -101,6 +118,24 @@ impl Cluster {
             )?;
         }
         Ok(())
+    }
+
+    fn port_of_running(&self) -> Option<u16> {
+        let lines = std::fs::read_to_string(self.home.join("data/postmaster.pid")).ok()?;
+        lines.lines().nth(3)?.trim().parse().ok()
+    }
+
+    fn launch_on_free_port(&self) -> Result<u16> {
+        // Another program may have taken the port since; any free one will do.
+        let kept = read_kept("port").and_then(|text| text.parse::<u16>().ok());
+        let free = kept.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        let port = match free {
+            Some(port) => port,
+            None => TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port(),
+        };
+        keep("port", &port.to_string())?;
+        self.launch(port)?;
+        Ok(port)
     }
 
     fn launch(&self, port: u16) -> Result<()> {
@@ -278,10 +313,7 @@ fn unprivileged_user() -> Result<User> {
 
 /// Where the cluster stands; created and handed to `user`.
 fn home(user: Option<User>) -> Result<PathBuf> {
-    let home = match read_kept("location") {
-        Some(location) => PathBuf::from(location),
-        None => choose_home(user)?,
-    };
+    let home = choose_home(user)?;
     keep("location", &home.display().to_string())?;
     std::fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     if let Some(user) = user {
@@ -292,20 +324,24 @@ fn home(user: Option<User>) -> Result<PathBuf> {
 }
 
 fn choose_home(user: Option<User>) -> Result<PathBuf> {
-    let inside = super::directory()?.canonicalize()?;
+    let directory = super::directory()?.canonicalize()?;
+    let inside = directory.join("cluster");
+    let mut hasher = std::hash::DefaultHasher::new();
+    directory.hash(&mut hasher);
+    let outside = PathBuf::from(format!("/var/lib/calendar-sync/{:016x}", hasher.finish()));
+    // Where it was, but not where it was for the checkout that this one is a copy of.
+    let kept = read_kept("location").map(PathBuf::from);
+    if let Some(kept) = kept.filter(|kept| *kept == inside || *kept == outside) {
+        return Ok(kept);
+    }
     let everybody_may_pass = |path: &Path| {
         path.metadata()
             .is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     };
-    if user.is_none() || inside.ancestors().all(everybody_may_pass) {
-        return Ok(inside.join("cluster"));
+    if user.is_none() || directory.ancestors().all(everybody_may_pass) {
+        return Ok(inside);
     }
-    let mut hasher = std::hash::DefaultHasher::new();
-    workspace::root().hash(&mut hasher);
-    Ok(PathBuf::from(format!(
-        "/var/lib/calendar-sync/{:016x}",
-        hasher.finish()
-    )))
+    Ok(outside)
 }
 
 /// A small file beside the cluster.
