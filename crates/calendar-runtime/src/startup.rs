@@ -12,7 +12,7 @@ use crate::error_chain::ErrorChain;
 use crate::shutdown::stopped;
 
 /// How long a process waits for its database when it starts.
-pub const DATABASE_WAIT: Duration = Duration::from_secs(60);
+pub const DATABASE_WAIT: Duration = Duration::from_mins(1);
 
 /// Why a process does not start.
 #[derive(Debug, thiserror::Error)]

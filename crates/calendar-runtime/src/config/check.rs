@@ -1,9 +1,7 @@
 //! What a good value of each variable looks like. A check answers with what is wrong and the remedy,
 //! so that it reads on from the variable's name, and never repeats a secret.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -27,13 +25,10 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-pub(super) fn number<N>(text: &str, least: N, most: N) -> Result<N, String>
-where
-    N: FromStr + PartialOrd + Display,
-{
+pub(super) fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     text.parse()
         .ok()
-        .filter(|number| (&least..=&most).contains(&number))
+        .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| format!("is not a whole number from {least} to {most}"))
 }
 

@@ -33,10 +33,10 @@ fn defaults_are_those_of_the_table() {
         SyncConfig {
             past_days: 90,
             future_days: 365,
-            poll: Duration::from_secs(300),
-            poll_pushed: Duration::from_secs(21_600),
-            renew_every: Duration::from_secs(1_800),
-            renew_lead: Duration::from_secs(3_600),
+            poll: Duration::from_mins(5),
+            poll_pushed: Duration::from_hours(6),
+            renew_every: Duration::from_mins(30),
+            renew_lead: Duration::from_hours(1),
             worker_concurrency: 16,
             mailbox_concurrency: 4,
         }

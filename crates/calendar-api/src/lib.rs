@@ -1,0 +1,81 @@
+//! The HTTP API.
+//!
+//! [`router`] makes an `axum::Router` of an [`AppState`], which is ports and use cases: a host program
+//! can nest it into its own. Serve it with connection info (`into_make_service_with_connect_info`), so
+//! that sign-in is limited per address; without it, all callers share one limit.
+
+mod check;
+mod cursor;
+mod extract;
+mod fields;
+mod limit;
+mod names;
+mod observe;
+mod problem;
+mod respond;
+mod routes;
+mod state;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use problem::Problem;
+use routes::{connect_session, connection, event, health, oauth_callback, session, user};
+pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
+
+/// All endpoints.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/users", post(user::sign_up))
+        .route(
+            "/v1/sessions",
+            post(session::sign_in).delete(session::sign_out),
+        )
+        .route(
+            "/v1/me",
+            get(user::show).patch(user::change).delete(user::delete),
+        )
+        .route("/v1/connect_sessions", post(connect_session::create))
+        .route(
+            CALLBACK_PATH,
+            get(oauth_callback::callback).head(oauth_callback::refuse_head),
+        )
+        .route("/v1/connections", get(connection::list))
+        .route(
+            "/v1/connections/{id}",
+            delete(connection::disconnect)
+                .get(connection::show)
+                .patch(connection::change),
+        )
+        .route("/v1/connections/{id}/sync", post(connection::sync))
+        .route("/v1/events", get(event::list))
+        .route("/v1/events/{id}", get(event::show))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe::observe))
+        .with_state(state)
+}
+
+async fn no_route() -> Problem {
+    Problem::not_found("no_such_route", "There is no such endpoint.")
+}
+
+async fn no_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "The endpoint does not know this method; Allow names those that it knows.",
+    )
+}
+
+/// What a panic says may hold anything; its place was logged by the panic hook.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::internal("panicked").into_response()
+}

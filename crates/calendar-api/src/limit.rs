@@ -1,0 +1,247 @@
+//! Limits on signing in, per address and per account: token buckets in this process, bounded in
+//! memory. What succeeds is given back, so that only failures use a bucket up.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How fast a bucket empties and fills.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    /// Attempts at once.
+    burst: f64,
+    /// Attempts a second in the long run.
+    per_second: f64,
+}
+
+/// Behind one address there may be a whole office.
+const PER_ADDRESS: Rate = Rate {
+    burst: 60.0,
+    per_second: 1.0,
+};
+/// A person mistypes a few times.
+const PER_ACCOUNT: Rate = Rate {
+    burst: 10.0,
+    per_second: 0.1,
+};
+/// Buckets of each kind; about a megabyte in all.
+const MOST: usize = 10_000;
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn left(self, bucket: Bucket, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.left + passed * self.per_second).min(self.burst)
+    }
+}
+
+#[derive(Debug)]
+struct Buckets {
+    rate: Rate,
+    most: usize,
+    by_key: HashMap<u64, Bucket>,
+}
+
+impl Buckets {
+    fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            most: MOST,
+            by_key: HashMap::new(),
+        }
+    }
+
+    /// Takes one attempt, or says how long to wait for the next.
+    fn take(&mut self, key: u64, now: Instant) -> Result<(), Duration> {
+        let full = Bucket {
+            left: self.rate.burst,
+            at: now,
+        };
+        let left = self
+            .rate
+            .left(self.by_key.get(&key).copied().unwrap_or(full), now);
+        if left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - left) / self.rate.per_second));
+        }
+        self.make_room(key, now);
+        self.by_key.insert(
+            key,
+            Bucket {
+                left: left - 1.0,
+                at: now,
+            },
+        );
+        Ok(())
+    }
+
+    fn give_back(&mut self, key: u64, now: Instant) {
+        let rate = self.rate;
+        if let Some(bucket) = self.by_key.get_mut(&key) {
+            *bucket = Bucket {
+                left: (rate.left(*bucket, now) + 1.0).min(rate.burst),
+                at: now,
+            };
+        }
+    }
+
+    /// Buckets that are full again say nothing and go first; then the one unused the longest.
+    fn make_room(&mut self, key: u64, now: Instant) {
+        if self.by_key.len() < self.most || self.by_key.contains_key(&key) {
+            return;
+        }
+        let rate = self.rate;
+        self.by_key
+            .retain(|_, bucket| rate.left(*bucket, now) < rate.burst);
+        if self.by_key.len() >= self.most {
+            let oldest = self
+                .by_key
+                .iter()
+                .min_by_key(|(_, bucket)| bucket.at)
+                .map(|(key, _)| *key);
+            oldest.map(|key| self.by_key.remove(&key));
+        }
+    }
+}
+
+/// The limits on signing in.
+#[derive(Debug)]
+pub(crate) struct SignInLimit {
+    /// Keys are hashes under a secret of the process: no address is kept.
+    hasher: RandomState,
+    buckets: Mutex<(Buckets, Buckets)>,
+}
+
+/// One attempt that was let through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    address: u64,
+    account: u64,
+}
+
+impl Default for SignInLimit {
+    fn default() -> Self {
+        let buckets = Mutex::new((Buckets::new(PER_ADDRESS), Buckets::new(PER_ACCOUNT)));
+        Self {
+            hasher: RandomState::new(),
+            buckets,
+        }
+    }
+}
+
+impl SignInLimit {
+    /// Lets an attempt through, or says how long to wait.
+    pub(crate) fn attempt(
+        &self,
+        address: Option<IpAddr>,
+        email: &str,
+        now: Instant,
+    ) -> Result<Attempt, Duration> {
+        let attempt = Attempt {
+            address: self.hasher.hash_one(address.map(network)),
+            account: self.hasher.hash_one(email.trim().to_lowercase()),
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (addresses, accounts) = &mut *buckets;
+        addresses.take(attempt.address, now)?;
+        accounts.take(attempt.account, now).inspect_err(|_| {
+            // Refused because of the account: others behind the address are not to blame.
+            addresses.give_back(attempt.address, now);
+        })?;
+        Ok(attempt)
+    }
+
+    /// Gives an attempt back: it succeeded, or failed for a reason of ours.
+    pub(crate) fn give_back(&self, attempt: Attempt, now: Instant) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.0.give_back(attempt.address, now);
+        buckets.1.give_back(attempt.account, now);
+    }
+}
+
+/// Whoever has one IPv6 address has the whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        },
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_account_runs_out_and_recovers() {
+        let (limit, now) = (SignInLimit::default(), Instant::now());
+        for index in 0_u8..10 {
+            let from = address(&format!("192.0.2.{index}"));
+            limit.attempt(from, "A@b.co", now).unwrap();
+        }
+        let wait = limit
+            .attempt(address("192.0.2.99"), " a@B.co", now)
+            .unwrap_err();
+        assert_eq!(wait, Duration::from_secs(10));
+        limit
+            .attempt(address("192.0.2.99"), "other@b.co", now)
+            .unwrap();
+        limit
+            .attempt(address("192.0.2.99"), "a@b.co", now + wait)
+            .unwrap();
+    }
+
+    #[test]
+    fn an_address_runs_out_whatever_the_account() {
+        let (limit, now) = (SignInLimit::default(), Instant::now());
+        for index in 0..60 {
+            // All of them in one /64.
+            let from = address(&format!("2001:db8::{index}"));
+            limit.attempt(from, &format!("{index}@b.co"), now).unwrap();
+        }
+        assert!(
+            limit
+                .attempt(address("2001:db8::ffff"), "new@b.co", now)
+                .is_err()
+        );
+        assert!(
+            limit
+                .attempt(address("2001:db8:0:1::1"), "new@b.co", now)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn successes_cost_nothing() {
+        let (limit, now) = (SignInLimit::default(), Instant::now());
+        for _ in 0..1_000 {
+            let attempt = limit.attempt(None, "a@b.co", now).unwrap();
+            limit.give_back(attempt, now);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_goes() {
+        let (mut buckets, now) = (Buckets::new(PER_ACCOUNT), Instant::now());
+        buckets.most = 3;
+        for key in 0..5 {
+            buckets.take(key, now + Duration::from_millis(key)).unwrap();
+        }
+        assert_eq!(buckets.by_key.len(), 3);
+        assert!(buckets.by_key.contains_key(&4) && !buckets.by_key.contains_key(&0));
+        buckets.take(9, now + Duration::from_mins(10)).unwrap();
+        assert_eq!(buckets.by_key.len(), 1, "full buckets are forgotten");
+    }
+}

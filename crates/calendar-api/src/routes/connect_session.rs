@@ -1,0 +1,179 @@
+//! `POST /v1/connect_sessions`: begins to connect an account at a provider with OAuth.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use calendar_domain::account::CalendarChoice;
+use calendar_domain::ids::ConnectSessionId;
+use calendar_domain::provider::CalendarProvider;
+use calendar_sync::{StartConnectError, StartConnectInput};
+use serde::Serialize;
+use serde_json::Value;
+use url::Url;
+
+use crate::check;
+use crate::extract::{Caller, JsonBody, NoQuery};
+use crate::fields::Checked;
+use crate::problem::Problem;
+use crate::respond::Instant;
+use crate::state::AppState;
+
+/// Providers that one connects to by OAuth.
+const OAUTH_PROVIDERS: &[(&str, CalendarProvider)] = &[
+    ("microsoft", CalendarProvider::Microsoft),
+    ("google", CalendarProvider::Google),
+];
+/// Calendars that one request may name.
+const MOST_CALENDARS: usize = 500;
+
+/// A round trip that was begun.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConnectSessionResponse {
+    id: ConnectSessionId,
+    /// Where to send the user's browser.
+    authorize_url: String,
+    /// Until when it may come back.
+    expires_at: Instant,
+}
+
+/// `POST /v1/connect_sessions`.
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    _: NoQuery,
+    JsonBody(mut fields): JsonBody,
+) -> Result<(StatusCode, Json<ConnectSessionResponse>), Problem> {
+    let provider = fields.required("provider", check::one_of(OAUTH_PROVIDERS));
+    let delegate_email = fields.optional("delegate_email", check::nullable(check::email));
+    let calendars = fields.optional("calendars", check::nullable(calendars));
+    let return_url = fields.optional(
+        "return_url",
+        check::nullable(|value| return_url(value, &state.0.return_origins)),
+    );
+    let input = fields.finish(|| {
+        Some(StartConnectInput {
+            user_id: caller.user_id,
+            provider: provider?,
+            delegate_email: delegate_email.flatten(),
+            calendars: calendars.flatten().unwrap_or(CalendarChoice::All),
+            return_url: return_url.flatten(),
+        })
+    })?;
+    match state.0.start_connect.run(input).await {
+        Ok(started) => {
+            let response = ConnectSessionResponse {
+                id: started.id,
+                authorize_url: started.authorize_url,
+                expires_at: Instant(started.expires_at),
+            };
+            Ok((StatusCode::CREATED, Json(response)))
+        }
+        Err(StartConnectError::ProviderOff) => Err(Problem::invalid_field(
+            "provider",
+            "is not configured on this server",
+        )),
+        Err(StartConnectError::Port(error)) => Err(error.into()),
+    }
+}
+
+/// `"all"`, `"primary"`, or a list of the provider's calendar ids.
+fn calendars(value: Value) -> Checked<CalendarChoice> {
+    const WRONG: &str = "is neither \"all\" nor \"primary\" nor a list of calendar ids";
+    match value {
+        Value::String(word) if word == "all" => Ok(CalendarChoice::All),
+        Value::String(word) if word == "primary" => Ok(CalendarChoice::Primary),
+        Value::Array(ids) if ids.is_empty() => Err("names no calendar".into()),
+        Value::Array(ids) if ids.len() > MOST_CALENDARS => {
+            Err(format!("names more than {MOST_CALENDARS} calendars").into())
+        }
+        Value::Array(ids) => {
+            let ids: Checked<Vec<_>> = ids.into_iter().map(check::line(1..=1024)).collect();
+            ids.map(CalendarChoice::Some).map_err(|_| WRONG.into())
+        }
+        _ => Err(WRONG.into()),
+    }
+}
+
+/// An absolute URL on an origin that the operator allows: else anybody could use our callback to
+/// send browsers anywhere.
+fn return_url(value: Value, origins: &[String]) -> Checked<String> {
+    let text = check::line(1..=2000)(value)?;
+    let url = Url::parse(&text).map_err(|_| "is not an absolute URL")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password".into());
+    }
+    let web = matches!(url.scheme(), "http" | "https");
+    if web && origins.contains(&url.origin().ascii_serialization()) {
+        // As it was understood: no second parser may read it differently.
+        Ok(url.into())
+    } else {
+        Err("is not on an origin that CALENDAR_RETURN_ORIGINS allows".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn return_urls_stay_on_allowed_origins() {
+        let origins = [
+            "https://app.example".to_owned(),
+            "http://localhost:3000".to_owned(),
+        ];
+        let check = |text: &str| return_url(json!(text), &origins);
+        assert_eq!(
+            check("https://app.example/done?x=1#y").unwrap(),
+            "https://app.example/done?x=1#y"
+        );
+        assert_eq!(
+            check("HTTPS://APP.EXAMPLE").unwrap(),
+            "https://app.example/"
+        );
+        assert!(check("http://localhost:3000/").is_ok());
+        for bad in [
+            "/done",
+            "//app.example/",
+            "https://app.example.evil.example/",
+            "https://app.example@evil.example/",
+            "https://user@app.example/",
+            "https://evil.example/https://app.example",
+            "https:\\\\evil.example\\@app.example/",
+            "http://app.example/",
+            "https://app.example:8443/",
+            "http://localhost/",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https://app.example/\r\nSet-Cookie: a=b",
+            "",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn choices_of_calendars() {
+        assert_eq!(calendars(json!("all")).unwrap(), CalendarChoice::All);
+        assert_eq!(
+            calendars(json!("primary")).unwrap(),
+            CalendarChoice::Primary
+        );
+        assert_eq!(
+            calendars(json!(["a"])).unwrap(),
+            CalendarChoice::Some(vec!["a".into()])
+        );
+        let many: Vec<_> = (0..501).map(|n| n.to_string()).collect();
+        for bad in [
+            json!("some"),
+            json!([]),
+            json!([1]),
+            json!([""]),
+            json!({}),
+            json!(many),
+        ] {
+            assert!(calendars(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The endpoints, one file for each resource.
+
+pub(crate) mod connect_session;
+pub(crate) mod connection;
+pub(crate) mod event;
+mod event_response;
+pub(crate) mod health;
+pub(crate) mod oauth_callback;
+pub(crate) mod session;
+pub(crate) mod user;

@@ -1,0 +1,147 @@
+//! What the handlers work with: ports and use cases only.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use calendar_domain::ports::{
+    Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore, SyncQueue,
+    UserStore,
+};
+use calendar_sync::{Authenticate, CompleteConnect, Providers, SignIn, SignUp, StartConnect};
+use url::Url;
+
+use crate::limit::SignInLimit;
+
+/// The path that the provider sends browsers back to; part of what is registered with it.
+pub const CALLBACK_PATH: &str = "/v1/oauth/callback";
+
+/// What the API needs of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Users.
+    pub users: Arc<dyn UserStore>,
+    /// Sign-ins.
+    pub sessions: Arc<dyn SessionStore>,
+    /// OAuth round trips.
+    pub connect_sessions: Arc<dyn ConnectSessionStore>,
+    /// Connections.
+    pub connections: Arc<dyn ConnectionStore>,
+    /// What is due.
+    pub queue: Arc<dyn SyncQueue>,
+    /// Events.
+    pub events: Arc<dyn EventReader>,
+    /// Secrets and passwords.
+    pub secrets: Arc<dyn Secrets>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Whom one can connect to.
+    pub providers: Arc<Providers>,
+    /// Whether the service can work.
+    pub readiness: Arc<dyn Readiness>,
+}
+
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// How browsers and providers reach the API, without a slash at the end.
+    pub public_url: String,
+    /// Whether anybody may sign up.
+    pub signup_open: bool,
+    /// Origins that a `return_url` may name besides the API's own, serialised.
+    pub return_origins: Vec<String>,
+}
+
+/// Whether the service can work, for load balancers.
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// Fails with why not.
+    async fn check(&self) -> Result<(), NotReady>;
+}
+
+/// Why the service cannot work at the moment.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    DatabaseDown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database lacks migrations that this version needs.
+    #[error("the database is not migrated")]
+    NotMigrated,
+}
+
+/// The state behind the router; cheap to clone.
+#[derive(Clone)]
+pub struct AppState(pub(crate) Arc<Shared>);
+
+/// What [`AppState`] leads to.
+pub(crate) struct Shared {
+    pub(crate) ports: Ports,
+    pub(crate) sign_up: SignUp,
+    pub(crate) sign_in: SignIn,
+    pub(crate) authenticate: Authenticate,
+    pub(crate) start_connect: StartConnect,
+    pub(crate) complete_connect: CompleteConnect,
+    pub(crate) signup_open: bool,
+    /// Serialised, the API's own among them.
+    pub(crate) return_origins: Vec<String>,
+    pub(crate) sign_in_limit: SignInLimit,
+}
+
+impl AppState {
+    /// Puts the use cases together.
+    #[must_use]
+    pub fn new(ports: Ports, settings: ApiSettings) -> Self {
+        let Ports {
+            users,
+            sessions,
+            connect_sessions,
+            connections,
+            secrets,
+            clock,
+            providers,
+            ..
+        } = ports.clone();
+        let redirect_uri = format!("{}{CALLBACK_PATH}", settings.public_url);
+        let mut return_origins = settings.return_origins;
+        if let Ok(own) = Url::parse(&settings.public_url) {
+            return_origins.push(own.origin().ascii_serialization());
+        }
+        Self(Arc::new(Shared {
+            sign_up: SignUp {
+                users: users.clone(),
+                secrets: secrets.clone(),
+                clock: clock.clone(),
+            },
+            authenticate: Authenticate {
+                sessions: sessions.clone(),
+                secrets: secrets.clone(),
+                clock: clock.clone(),
+            },
+            sign_in: SignIn {
+                users,
+                sessions,
+                secrets: secrets.clone(),
+                clock: clock.clone(),
+            },
+            start_connect: StartConnect {
+                connect_sessions: connect_sessions.clone(),
+                providers: providers.clone(),
+                secrets: secrets.clone(),
+                clock: clock.clone(),
+                redirect_uri: redirect_uri.clone(),
+            },
+            complete_connect: CompleteConnect {
+                connect_sessions,
+                connections,
+                providers,
+                secrets,
+                clock,
+                redirect_uri,
+            },
+            ports,
+            signup_open: settings.signup_open,
+            return_origins,
+            sign_in_limit: SignInLimit::default(),
+        }))
+    }
+}

@@ -1,0 +1,520 @@
+//! Every port, in memory, by one struct: just enough to answer, and able to fail.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use calendar_api::{NotReady, Readiness};
+use calendar_domain::account::{
+    AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, TokenGrant,
+};
+use calendar_domain::connection::{
+    CalendarConnection, Connected, ConnectionChange, ConnectionStatus, NewConnections,
+};
+use calendar_domain::event::{EventChange, ProviderEventId};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ids::{ConnectionId, EventId, SessionId, UserId, WorkerId};
+use calendar_domain::ports::{
+    Authorizer, CalendarDirectory, CalendarReader, Clock, ConnectSessionStore, ConnectionStore,
+    EventReader, Secrets, SessionStore, SyncQueue, UserStore,
+};
+use calendar_domain::provider::{CalendarProvider, Capabilities};
+use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
+use calendar_domain::sync::{
+    CalendarRef, ChangesFrom, ChangesPage, Claim, Lease, Mailbox, PassFailure, SyncWindow,
+};
+use calendar_domain::user::{NewSession, NewUser, User, UserChange};
+use ring::digest::{SHA256, digest};
+use secrecy::{ExposeSecret as _, SecretString};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+use super::samples::{connection, id};
+
+/// Everything there is.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) users: Mutex<Vec<(User, String)>>,
+    pub(crate) sessions: Mutex<HashMap<[u8; 32], NewSession>>,
+    pub(crate) round_trips: Mutex<HashMap<[u8; 32], ConnectSession>>,
+    pub(crate) connections: Mutex<Vec<CalendarConnection>>,
+    pub(crate) events: Mutex<Vec<StoredEvent>>,
+    pub(crate) last_query: Mutex<Option<EventQuery>>,
+    pub(crate) synced: Mutex<Vec<ConnectionId>>,
+    pub(crate) refuse: Mutex<Vec<String>>,
+    /// The database fails like this.
+    pub(crate) failure: Mutex<Option<FailureClass>>,
+    /// The provider fails like this.
+    pub(crate) provider_failure: Mutex<Option<FailureClass>>,
+    pub(crate) calendars: Mutex<Vec<CalendarListing>>,
+    pub(crate) panics: AtomicBool,
+    pub(crate) not_migrated: AtomicBool,
+    made: AtomicU32,
+}
+
+impl World {
+    /// What every access to the database goes through.
+    fn database(&self) -> PortResult<()> {
+        assert!(!self.panics.load(Ordering::Relaxed), "a canary in a panic");
+        match *self.failure.lock().unwrap() {
+            Some(class) => Err(PortError::with_source(
+                class,
+                "database_code",
+                std::io::Error::other("a canary in the cause"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn provider(&self) -> PortResult<()> {
+        match *self.provider_failure.lock().unwrap() {
+            Some(class) => Err(PortError::new(class, "provider_code")),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn user(&self, email: &str) -> UserId {
+        self.users
+            .lock()
+            .unwrap()
+            .iter()
+            .find(|(user, _)| user.email == email)
+            .unwrap()
+            .0
+            .id
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> OffsetDateTime {
+        datetime!(2026-01-05 09:00 UTC)
+    }
+}
+
+#[async_trait]
+impl Secrets for World {
+    fn generate(&self) -> PortResult<SecretString> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(format!("secret-{number:0>36}").into())
+    }
+
+    fn fingerprint(&self, secret: &SecretString) -> [u8; 32] {
+        digest(&SHA256, secret.expose_secret().as_bytes())
+            .as_ref()
+            .try_into()
+            .unwrap()
+    }
+
+    async fn hash_password(&self, password: &SecretString) -> PortResult<String> {
+        Ok(format!("hash of {}", password.expose_secret()))
+    }
+
+    async fn verify_password(
+        &self,
+        password: &SecretString,
+        hash: Option<String>,
+    ) -> PortResult<bool> {
+        Ok(hash == Some(format!("hash of {}", password.expose_secret())))
+    }
+}
+
+#[async_trait]
+impl Readiness for World {
+    async fn check(&self) -> Result<(), NotReady> {
+        if self.not_migrated.load(Ordering::Relaxed) {
+            return Err(NotReady::NotMigrated);
+        }
+        self.database()
+            .map_err(|error| NotReady::DatabaseDown(error.into()))
+    }
+}
+
+#[async_trait]
+impl UserStore for World {
+    async fn create(&self, user: NewUser, now: OffsetDateTime) -> PortResult<User> {
+        self.database()?;
+        let mut users = self.users.lock().unwrap();
+        if users.iter().any(|(known, _)| known.email == user.email) {
+            return Err(PortError::new(FailureClass::Conflict, "email_taken"));
+        }
+        let created = User {
+            id: id(users.len() as u128 + 1).into(),
+            email: user.email,
+            first_name: user.first_name,
+            last_name: user.last_name,
+            created_at: now,
+            updated_at: now,
+        };
+        users.push((created.clone(), user.password_hash));
+        Ok(created)
+    }
+
+    async fn by_email(&self, email: &str) -> PortResult<Option<(User, String)>> {
+        self.database()?;
+        let email = email.to_lowercase();
+        Ok(self
+            .users
+            .lock()
+            .unwrap()
+            .iter()
+            .find(|(user, _)| user.email == email)
+            .cloned())
+    }
+
+    async fn by_id(&self, id: UserId) -> PortResult<Option<User>> {
+        self.database()?;
+        let users = self.users.lock().unwrap();
+        Ok(users
+            .iter()
+            .find(|(user, _)| user.id == id)
+            .map(|(user, _)| user.clone()))
+    }
+
+    async fn change(
+        &self,
+        id: UserId,
+        change: UserChange,
+        now: OffsetDateTime,
+    ) -> PortResult<Option<User>> {
+        self.database()?;
+        let mut users = self.users.lock().unwrap();
+        Ok(users
+            .iter_mut()
+            .find(|(user, _)| user.id == id)
+            .map(|(user, _)| {
+                if let Some(name) = change.first_name {
+                    user.first_name = name;
+                }
+                if let Some(name) = change.last_name {
+                    user.last_name = name;
+                }
+                user.updated_at = now;
+                user.clone()
+            }))
+    }
+
+    async fn delete(&self, id: UserId, _: OffsetDateTime) -> PortResult<bool> {
+        self.database()?;
+        self.sessions
+            .lock()
+            .unwrap()
+            .retain(|_, session| session.user_id != id);
+        let mut users = self.users.lock().unwrap();
+        let before = users.len();
+        users.retain(|(user, _)| user.id != id);
+        Ok(users.len() < before)
+    }
+}
+
+#[async_trait]
+impl SessionStore for World {
+    async fn create(&self, session: NewSession, _: OffsetDateTime) -> PortResult<()> {
+        self.database()?;
+        self.sessions
+            .lock()
+            .unwrap()
+            .insert(session.token_hash, session);
+        Ok(())
+    }
+
+    async fn find(
+        &self,
+        token_hash: [u8; 32],
+        now: OffsetDateTime,
+    ) -> PortResult<Option<(SessionId, UserId)>> {
+        self.database()?;
+        let sessions = self.sessions.lock().unwrap();
+        let session = sessions
+            .get(&token_hash)
+            .filter(|session| session.expires_at > now);
+        Ok(session.map(|session| (session.id, session.user_id)))
+    }
+
+    async fn end(&self, id: SessionId) -> PortResult<bool> {
+        self.database()?;
+        let mut sessions = self.sessions.lock().unwrap();
+        let before = sessions.len();
+        sessions.retain(|_, session| session.id != id);
+        Ok(sessions.len() < before)
+    }
+}
+
+#[async_trait]
+impl ConnectSessionStore for World {
+    async fn create(
+        &self,
+        session: ConnectSession,
+        state_hash: [u8; 32],
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        self.database()?;
+        self.round_trips.lock().unwrap().insert(state_hash, session);
+        Ok(())
+    }
+
+    async fn consume(
+        &self,
+        state_hash: [u8; 32],
+        _: OffsetDateTime,
+    ) -> PortResult<Option<ConnectSession>> {
+        self.database()?;
+        Ok(self.round_trips.lock().unwrap().remove(&state_hash))
+    }
+}
+
+#[async_trait]
+impl ConnectionStore for World {
+    async fn connect(&self, new: NewConnections, _: OffsetDateTime) -> PortResult<Connected> {
+        self.database()?;
+        let refused = self.refuse.lock().unwrap().clone();
+        let mut connections = self.connections.lock().unwrap();
+        let mut connection_ids = Vec::new();
+        for (number, calendar) in (100..).zip(&new.calendars) {
+            if !refused.contains(&calendar.id) {
+                let made = connection(new.user_id, number);
+                connection_ids.push(made.id);
+                connections.push(made);
+            }
+        }
+        Ok(Connected {
+            connection_ids,
+            refused,
+        })
+    }
+
+    async fn list(
+        &self,
+        user: UserId,
+        after: Option<ConnectionId>,
+        limit: u32,
+    ) -> PortResult<Listed<CalendarConnection, ConnectionId>> {
+        self.database()?;
+        let mut items: Vec<_> = self.connections.lock().unwrap().clone();
+        items.retain(|item| item.user_id == user && after.is_none_or(|after| item.id > after));
+        items.sort_by_key(|item| item.id);
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|item| item.id);
+        Ok(Listed { items, next })
+    }
+
+    async fn get(&self, user: UserId, id: ConnectionId) -> PortResult<Option<CalendarConnection>> {
+        self.database()?;
+        let connections = self.connections.lock().unwrap();
+        Ok(connections
+            .iter()
+            .find(|item| item.id == id && item.user_id == user)
+            .cloned())
+    }
+
+    async fn change(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        change: ConnectionChange,
+        now: OffsetDateTime,
+    ) -> PortResult<Option<CalendarConnection>> {
+        self.database()?;
+        let mut connections = self.connections.lock().unwrap();
+        let found = connections
+            .iter_mut()
+            .find(|item| item.id == id && item.user_id == user);
+        Ok(found.map(|item| {
+            match change.paused {
+                Some(true) => item.status = ConnectionStatus::Paused,
+                Some(false) => item.status = ConnectionStatus::Connected,
+                None => {}
+            }
+            item.calendar_name = change.calendar_name.or(item.calendar_name.take());
+            item.calendar_color = change.calendar_color.or(item.calendar_color.take());
+            item.updated_at = now;
+            item.clone()
+        }))
+    }
+
+    async fn disconnect(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        _: OffsetDateTime,
+    ) -> PortResult<bool> {
+        self.database()?;
+        let mut connections = self.connections.lock().unwrap();
+        let before = connections.len();
+        connections.retain(|item| item.id != id || item.user_id != user);
+        Ok(connections.len() < before)
+    }
+
+    async fn store_grant(&self, _: &Lease, _: TokenGrant, _: OffsetDateTime) -> PortResult<()> {
+        unreachable!("the API refreshes no tokens")
+    }
+
+    async fn need_reauth(&self, _: &Lease, _: &str, _: OffsetDateTime) -> PortResult<()> {
+        unreachable!("the API runs no passes")
+    }
+}
+
+#[async_trait]
+impl SyncQueue for World {
+    async fn claim(
+        &self,
+        _: WorkerId,
+        _: &[CalendarProvider],
+        _: OffsetDateTime,
+        _: std::time::Duration,
+    ) -> PortResult<Option<Claim>> {
+        unreachable!("the API claims nothing")
+    }
+
+    async fn heartbeat(&self, _: &Lease, _: std::time::Duration) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn fail(
+        &self,
+        _: &Lease,
+        _: ConnectionId,
+        _: PassFailure,
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        unreachable!("the API runs no passes")
+    }
+
+    async fn release(&self, _: &Lease) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn request_sync(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        _: OffsetDateTime,
+    ) -> PortResult<bool> {
+        let found = ConnectionStore::get(self, user, connection)
+            .await?
+            .is_some();
+        self.synced
+            .lock()
+            .unwrap()
+            .extend(found.then_some(connection));
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl EventReader for World {
+    async fn list(&self, query: EventQuery) -> PortResult<Listed<StoredEvent, EventCursor>> {
+        self.database()?;
+        let mut items = self.events.lock().unwrap().clone();
+        items.retain(|item| query.include_deleted || item.deleted_at.is_none());
+        items.sort_by_key(|item| item.id);
+        items.retain(|item| query.after.is_none_or(|after| item.id > after.id));
+        let more = items.len() > query.limit as usize;
+        items.truncate(query.limit as usize);
+        let next = items.last().filter(|_| more).map(|item| EventCursor {
+            at: item.span.start().to_column(),
+            id: item.id,
+        });
+        *self.last_query.lock().unwrap() = Some(query);
+        Ok(Listed { items, next })
+    }
+
+    async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>> {
+        self.database()?;
+        let events = self.events.lock().unwrap();
+        let event = events.iter().find(|item| item.id == id);
+        let connections = self.connections.lock().unwrap();
+        let owned = |event: &&StoredEvent| {
+            connections
+                .iter()
+                .any(|item| item.id == event.connection_id && item.user_id == user)
+        };
+        Ok(event.filter(owned).cloned())
+    }
+}
+
+#[async_trait]
+impl Authorizer for World {
+    fn authorize_url(&self, request: &AuthorizationRequest) -> PortResult<String> {
+        Ok(format!(
+            "https://login.example/authorize?state={}&redirect_uri={}",
+            request.state.expose_secret(),
+            request.redirect_uri,
+        ))
+    }
+
+    async fn exchange(
+        &self,
+        _: &SecretString,
+        _: &SecretString,
+        redirect_uri: &str,
+    ) -> PortResult<TokenGrant> {
+        assert_eq!(redirect_uri, "https://calendar.example/v1/oauth/callback");
+        self.provider()?;
+        Ok(TokenGrant {
+            access_token: "access".into(),
+            refresh_token: Some("refresh".into()),
+            expires_at: datetime!(2026-01-05 10:00 UTC),
+            scopes: String::new(),
+        })
+    }
+
+    async fn refresh(&self, _: &SecretString) -> PortResult<TokenGrant> {
+        unreachable!("the API refreshes no tokens")
+    }
+}
+
+#[async_trait]
+impl CalendarDirectory for World {
+    async fn identity(&self, _: &SecretString) -> PortResult<AccountIdentity> {
+        Ok(AccountIdentity {
+            tenant_id: "tenant".into(),
+            provider_user_id: "user".into(),
+            email: None,
+            display_name: None,
+        })
+    }
+
+    async fn calendars(&self, _: &SecretString, _: &Mailbox) -> PortResult<Vec<CalendarListing>> {
+        Ok(self.calendars.lock().unwrap().clone())
+    }
+}
+
+#[async_trait]
+impl CalendarReader for World {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            window_bound: true,
+            silent_holes: true,
+        }
+    }
+
+    async fn changes(
+        &self,
+        _: &SecretString,
+        _: &CalendarRef,
+        _: &ChangesFrom,
+    ) -> PortResult<ChangesPage> {
+        unreachable!("the API reads no calendars")
+    }
+
+    async fn event(
+        &self,
+        _: &SecretString,
+        _: &CalendarRef,
+        _: &ProviderEventId,
+    ) -> PortResult<Option<EventChange>> {
+        unreachable!("the API reads no calendars")
+    }
+
+    async fn instances(
+        &self,
+        _: &SecretString,
+        _: &CalendarRef,
+        _: &ProviderEventId,
+        _: SyncWindow,
+    ) -> PortResult<Vec<EventChange>> {
+        unreachable!("the API reads no calendars")
+    }
+}

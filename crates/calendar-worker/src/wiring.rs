@@ -1,0 +1,178 @@
+//! Which adapter stands behind which port: the only place of this crate that knows adapters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use calendar_crypto::{AesTokenCipher, KeyRing};
+use calendar_domain::failure::PortResult;
+use calendar_domain::ids::WorkerId;
+use calendar_domain::ports::{Clock, SyncQueue, TokenCipher};
+use calendar_domain::provider::CalendarProvider;
+use calendar_domain::sync::{Claim, Lease};
+use calendar_msgraph::{MicrosoftConfig, MsGraph};
+use calendar_postgres::{Database, PgConfig, PgConnectionStore, PgEventStore, PgSyncQueue};
+use calendar_runtime::config::{Config, ConfigError, MicrosoftSettings, Mistake};
+use calendar_runtime::{ErrorChain, SystemClock};
+use calendar_sync::{Provider, Providers, SyncAccount, SyncSettings};
+use calendar_worker::Work;
+use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
+
+/// How long a lease lives without a heartbeat; the use case prolongs it three times as often.
+const LEASE_TTL: Duration = Duration::from_mins(1);
+/// Passes hold a connection only while a page is stored; more of them gain nothing.
+const MOST_CONNECTIONS: usize = 16;
+/// For heartbeats, claims and housekeeping, so that passes cannot starve them.
+const SPARE_CONNECTIONS: usize = 4;
+
+/// The adapters, ready to use; nothing is connected yet.
+pub(crate) struct Adapters {
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    cipher: Arc<dyn TokenCipher>,
+    providers: Arc<Providers>,
+}
+
+impl Adapters {
+    /// Fails with every mistake that only an adapter can find.
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let max_connections =
+            config.sync.worker_concurrency.min(MOST_CONNECTIONS) + SPARE_CONNECTIONS;
+        let database = Database::connect(PgConfig {
+            url: config.database.url.clone(),
+            max_connections,
+        })
+        .map_err(|error| mistake("DATABASE_URL", &error));
+        let keys = KeyRing::parse(config.token_keys.expose_secret())
+            .map_err(|error| mistake("CALENDAR_TOKEN_KEYS", &error));
+        let microsoft = config
+            .microsoft
+            .as_ref()
+            .map(|settings| microsoft(settings, config, &clock));
+        let microsoft = microsoft.transpose();
+        match (database, keys, microsoft) {
+            (Ok(database), Ok(keys), Ok(microsoft)) => {
+                let mut providers = Providers::new();
+                if let Some(provider) = microsoft {
+                    providers = providers.with(CalendarProvider::Microsoft, provider);
+                }
+                Ok(Self {
+                    database,
+                    clock,
+                    cipher: Arc::new(AesTokenCipher::new(keys)),
+                    providers: Arc::new(providers),
+                })
+            }
+            (database, keys, microsoft) => {
+                let errors = [database.err(), keys.err(), microsoft.err()];
+                let mistakes = errors
+                    .iter()
+                    .flatten()
+                    .flat_map(ConfigError::mistakes)
+                    .cloned();
+                Err(ConfigError::new(mistakes.collect()))
+            }
+        }
+    }
+
+    /// What the loop does.
+    pub(crate) fn work(&self, config: &Config) -> AccountWork {
+        let queue: Arc<dyn SyncQueue> =
+            Arc::new(PgSyncQueue::new(self.database.clone(), self.cipher.clone()));
+        let connections = PgConnectionStore::new(self.database.clone(), self.cipher.clone());
+        let sync = &config.sync;
+        AccountWork {
+            worker: WorkerId::new(),
+            configured: self.providers.configured(),
+            clock: self.clock.clone(),
+            queue: queue.clone(),
+            sync: SyncAccount {
+                queue,
+                events: Arc::new(PgEventStore::new(self.database.clone())),
+                connections: Arc::new(connections),
+                providers: self.providers.clone(),
+                clock: self.clock.clone(),
+                settings: SyncSettings {
+                    past: time::Duration::days(sync.past_days.into()),
+                    future: time::Duration::days(sync.future_days.into()),
+                    poll: sync.poll,
+                    lease_ttl: LEASE_TTL,
+                },
+            },
+        }
+    }
+}
+
+fn microsoft(
+    settings: &MicrosoftSettings,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Provider, ConfigError> {
+    let mut microsoft = MicrosoftConfig::new(settings.client_id.as_str());
+    microsoft.client_secret.clone_from(&settings.client_secret);
+    microsoft.tenant.clone_from(&settings.tenant);
+    microsoft.mailbox_concurrency = config.sync.mailbox_concurrency;
+    if let Some(url) = &settings.authority_url {
+        microsoft.authority_url = url.as_str().trim_end_matches('/').to_owned();
+    }
+    if let Some(url) = &settings.graph_url {
+        microsoft.graph_url = url.as_str().trim_end_matches('/').to_owned();
+    }
+    let adapter = MsGraph::new(microsoft, clock.clone()).map_err(|error| {
+        mistake(
+            "CALENDAR_MICROSOFT_CLIENT_ID and what belongs to it",
+            &error,
+        )
+    })?;
+    let adapter = Arc::new(adapter);
+    Ok(Provider {
+        authorizer: adapter.clone(),
+        directory: adapter.clone(),
+        reader: adapter,
+    })
+}
+
+fn mistake(variable: &str, error: &(dyn std::error::Error + 'static)) -> ConfigError {
+    let what = format!("cannot be used: {}", ErrorChain(error));
+    Mistake {
+        variable: variable.to_owned(),
+        what,
+    }
+    .into()
+}
+
+/// The queue and the use case as the loop's work.
+pub(crate) struct AccountWork {
+    worker: WorkerId,
+    configured: Vec<CalendarProvider>,
+    clock: Arc<dyn Clock>,
+    queue: Arc<dyn SyncQueue>,
+    sync: SyncAccount,
+}
+
+impl AccountWork {
+    /// Who holds the leases.
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+}
+
+#[async_trait]
+impl Work for AccountWork {
+    async fn claim(&self) -> PortResult<Option<Claim>> {
+        self.queue
+            .claim(self.worker, &self.configured, self.clock.now(), LEASE_TTL)
+            .await
+    }
+
+    async fn sync(&self, claim: Claim, stop: &watch::Receiver<bool>) {
+        // The use case has logged a line for each pass.
+        self.sync.run(claim, stop).await;
+    }
+
+    async fn release(&self, lease: &Lease) -> PortResult<()> {
+        self.queue.release(lease).await
+    }
+}

@@ -1,0 +1,193 @@
+//! Claims accounts that are due, works on so many of them at once, and stops cleanly.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use calendar_domain::failure::{PortError, PortResult};
+use calendar_domain::sync::{Claim, Lease};
+use calendar_runtime::{ErrorChain, shutdown};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+/// How often the queue is asked while nothing is due.
+const POLL: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts while the database is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long pages in flight have once we are asked to stop, and then how long giving back the leases
+/// of those that did not end may take. Together 10 s: after that, service managers kill.
+const LAST_PAGES: Duration = Duration::from_secs(8);
+const LAST_LEASES: Duration = Duration::from_secs(2);
+
+/// What the worker does, so that the loop can be tried without a database.
+#[async_trait]
+pub trait Work: Send + Sync + 'static {
+    /// Claims the account that is longest overdue.
+    async fn claim(&self) -> PortResult<Option<Claim>>;
+
+    /// Works on a claim, and gives its lease back. Ends early, between two pages, when `stop` turns
+    /// true.
+    async fn sync(&self, claim: Claim, stop: &watch::Receiver<bool>);
+
+    /// Gives a lease back whose work was broken off.
+    async fn release(&self, lease: &Lease) -> PortResult<()>;
+}
+
+/// The database could not be asked what is due.
+#[derive(Debug, thiserror::Error)]
+#[error("the database does not answer")]
+pub struct DatabaseDown(#[source] PortError);
+
+/// The loop.
+pub struct Worker<W> {
+    work: Arc<W>,
+    concurrency: usize,
+    stop: watch::Receiver<bool>,
+    running: JoinSet<()>,
+    /// What to give back if it has to be broken off.
+    leases: HashMap<Id, Lease>,
+}
+
+impl<W: Work> Worker<W> {
+    /// A worker that works on up to `concurrency` accounts at once, until `stop` turns true.
+    #[must_use]
+    pub fn new(work: Arc<W>, concurrency: usize, stop: watch::Receiver<bool>) -> Self {
+        let running = JoinSet::new();
+        Self {
+            work,
+            concurrency: concurrency.max(1),
+            stop,
+            running,
+            leases: HashMap::new(),
+        }
+    }
+
+    /// Works until it is asked to stop. While the database is away it says so, waits, and goes on by
+    /// itself when it is back.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        while !*self.stop.borrow() {
+            let pause = match self.fill().await {
+                Ok(()) => {
+                    if failures > 0 {
+                        info!("the database answers again");
+                    }
+                    failures = 0;
+                    POLL
+                }
+                Err(error) => {
+                    let pause = LONGEST_PAUSE.min(POLL * (1 << failures.min(5)));
+                    failures += 1;
+                    warn!(error = %ErrorChain(&error), retry_s = pause.as_secs(), "what is due is unknown");
+                    pause
+                }
+            };
+            self.wait(pause, failures > 0).await;
+        }
+        self.end().await;
+    }
+
+    /// Does what is due and ends: when nothing is due, nothing runs, and nothing became due by it.
+    pub async fn run_once(mut self) -> Result<(), DatabaseDown> {
+        let mut answer = Ok(());
+        while !*self.stop.borrow() {
+            answer = self.fill().await.map_err(DatabaseDown);
+            if answer.is_err() || self.running.is_empty() {
+                break;
+            }
+            self.wait(LONGEST_PAUSE, false).await;
+        }
+        self.end().await;
+        answer
+    }
+
+    /// Claims until all places are taken or nothing is due.
+    async fn fill(&mut self) -> PortResult<()> {
+        while self.running.len() < self.concurrency && !*self.stop.borrow() {
+            let Some(claim) = self.work.claim().await? else {
+                break;
+            };
+            let lease = claim.lease;
+            let (work, stop) = (self.work.clone(), self.stop.clone());
+            let task = self
+                .running
+                .spawn(async move { work.sync(claim, &stop).await });
+            self.leases.insert(task.id(), lease);
+        }
+        Ok(())
+    }
+
+    /// Waits until it is worth asking for work again: when an account is done or `pause` has passed;
+    /// with all places taken, only the former; with `whole` (the database is away), only the latter.
+    /// A stop ends it in any case.
+    async fn wait(&mut self, pause: Duration, whole: bool) {
+        let until = Instant::now() + pause;
+        loop {
+            let full = self.running.len() >= self.concurrency;
+            let busy = !self.running.is_empty();
+            tokio::select! {
+                ended = self.running.join_next_with_id(), if busy => {
+                    self.ended(ended);
+                    if !whole {
+                        return;
+                    }
+                }
+                () = sleep_until(until), if whole || !full => return,
+                () = shutdown::stopped(self.stop.clone()) => return,
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Option<Result<(Id, ()), JoinError>>) {
+        match ended {
+            Some(Ok((id, ()))) => {
+                self.leases.remove(&id);
+            }
+            Some(Err(failed)) => {
+                let lease = self.leases.remove(&failed.id());
+                if failed.is_panic() {
+                    // Its place was logged by the panic hook. The lease is kept until it expires: what
+                    // panics once would do so again at once.
+                    let account = lease.map(|lease| lease.account_id.to_string());
+                    error!(account, "a pass panicked");
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Lets pages in flight end; what takes too long is broken off, and its lease given back.
+    async fn end(&mut self) {
+        let pages = async {
+            while let Some(ended) = self.running.join_next_with_id().await {
+                if let Ok((id, ())) = ended {
+                    self.leases.remove(&id);
+                }
+            }
+        };
+        if timeout(LAST_PAGES, pages).await.is_ok() {
+            return;
+        }
+        warn!(
+            accounts = self.running.len(),
+            "broken off: these did not end in time"
+        );
+        self.running.abort_all();
+        let mut given_back = JoinSet::new();
+        while let Some(ended) = self.running.join_next_with_id().await {
+            let id = ended.map_or_else(|failed| failed.id(), |(id, ())| id);
+            if let Some(lease) = self.leases.remove(&id) {
+                let work = self.work.clone();
+                // One that is given back already is stale, and that is no error.
+                given_back.spawn(async move { work.release(&lease).await });
+            }
+        }
+        let leases = async { while given_back.join_next().await.is_some() {} };
+        if timeout(LAST_LEASES, leases).await.is_err() {
+            warn!("some leases were not given back; they expire by themselves");
+        }
+    }
+}
