@@ -14,7 +14,14 @@ pub(super) fn find_or_install(major: Option<u32>) -> Result<PathBuf> {
     if let Some(found) = find(major) {
         return Ok(found);
     }
-    if let (None, Some(major), Some(other)) = (workspace::env("PG_BIN"), major, find(None)) {
+    if let Some(named) = workspace::env("PG_BIN") {
+        bail!(
+            "PG_BIN is {named}, which does not hold {}{}: correct it or unset it",
+            NEEDED.join(", "),
+            major.map_or(String::new(), |major| format!(" of PostgreSQL {major}"))
+        );
+    }
+    if let (Some(major), Some(other)) = (major, find(None)) {
         bail!(
             "the database of this checkout was made by PostgreSQL {major}, found is only {}: \
              install PostgreSQL {major}, name it by PG_BIN, or start anew with `cargo xtask dev --fresh`",

@@ -272,12 +272,15 @@ impl Cluster {
 /// Removes the cluster of this checkout, also one that another PostgreSQL made; the next `open`
 /// makes a new one.
 pub(super) fn remove_any() -> Result<()> {
-    let Some(home) = read_kept("location")
-        .map(PathBuf::from)
-        .filter(|home| home.exists())
-    else {
-        return Ok(());
+    let user = if is_root()? {
+        Some(unprivileged_user()?)
+    } else {
+        None
     };
+    let home = choose_home(user)?;
+    if !home.exists() {
+        return Ok(());
+    }
     if let Ok(cluster) = Cluster::open() {
         cluster.stop()?;
     }
