@@ -165,12 +165,12 @@ impl GraphAnswer {
         match self.status {
             400 => FailureClass::InvalidInput,
             401 => FailureClass::Authentication,
-            // 423: the mailbox is being moved; 509: Graph's own for too much bandwidth.
-            408 | 423 | 425 => FailureClass::Retryable,
             409 | 412 => FailureClass::Conflict,
             410 => FailureClass::NeedsResync,
+            // 509: Graph's own for too much bandwidth.
             429 | 509 => FailureClass::RateLimited,
-            500.. => FailureClass::Retryable,
+            // 423: the mailbox is being moved.
+            408 | 423 | 425 | 500.. => FailureClass::Retryable,
             _ => FailureClass::Permanent,
         }
     }

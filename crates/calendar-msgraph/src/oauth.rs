@@ -149,18 +149,19 @@ impl Entra {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, MicrosoftConfigError> {
         let token_url = config.authority("token")?;
+        let authorize_url = config.authority("authorize")?;
         let http = Http {
             client: http_client(!is_loopback(&token_url))
                 .ok_or(MicrosoftConfigError::HttpClient)?,
             clock,
         };
-        let mut client = BasicClient::new(ClientId::new(config.client_id.clone()));
+        let mut client = BasicClient::new(ClientId::new(config.client_id));
         if let Some(secret) = &config.client_secret {
             client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
         }
         let client = client
             .set_auth_type(AuthType::RequestBody)
-            .set_auth_uri(AuthUrl::from_url(config.authority("authorize")?))
+            .set_auth_uri(AuthUrl::from_url(authorize_url))
             .set_token_uri(TokenUrl::from_url(token_url));
         Ok(Self { client, http })
     }
@@ -220,7 +221,7 @@ impl Entra {
     ) -> Result<TokenGrant, OAuthError> {
         let answer = answer.map_err(|error| match error {
             RequestTokenError::ServerResponse(refusal) => OAuthError::Refused(
-                tidy(&refusal.error().to_string()).unwrap_or_else(|| "unknown_error".to_owned()),
+                tidy(refusal.error().as_ref()).unwrap_or_else(|| "unknown_error".to_owned()),
             ),
             RequestTokenError::Request(error) => error,
             // Both quote the body, which may hold a token.
@@ -300,7 +301,9 @@ fn verifier(verifier: &SecretString) -> Result<PkceCodeVerifier, OAuthError> {
 /// roots that Mozilla trusts, ring.
 fn http_client(https_only: bool) -> Option<reqwest::Client> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .ok()?
