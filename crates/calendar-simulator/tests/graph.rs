@@ -1093,3 +1093,38 @@ async fn a_body_in_a_patch_can_take_the_link_away() {
         assert_eq!(changed["bodyPreview"], "a < b");
     }
 }
+
+#[tokio::test]
+async fn a_series_whose_times_change_loses_its_exceptions() {
+    let bench = Bench::calm().await;
+    let master = bench
+        .server
+        .create_event(ALEX, None, &series("Stand-up"))
+        .unwrap();
+    let change = OccurrenceChange::Edit(json!({"subject": "Other"}));
+    bench
+        .server
+        .change_occurrence(ALEX, &master, date(2026, 3, 5), &change)
+        .unwrap();
+    let later = json!({
+        "start": {"dateTime": "2026-03-02T11:00:00", "timeZone": "W. Europe Standard Time"},
+        "end": {"dateTime": "2026-03-02T11:15:00", "timeZone": "W. Europe Standard Time"},
+    });
+    let path = format!("/me/events/{master}");
+    assert_eq!(bench.send(Method::PATCH, &path, &later).await.0, 200);
+    let rows = bench
+        .server
+        .instances(ALEX, None, at(FROM), at(TO))
+        .unwrap();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        assert_eq!(row["type"], "occurrence");
+        assert!(
+            row["start"]["dateTime"]
+                .as_str()
+                .unwrap()
+                .ends_with("T10:00:00.0000000"),
+            "{row}"
+        );
+    }
+}
