@@ -1,20 +1,96 @@
-//! Removes what is no longer needed, in small steps.
-#![allow(unused, dead_code)]
-use crate::database::Database;
+//! Removes what is no longer needed, in small steps, so that no lock is held for long.
+
 use calendar_domain::failure::PortResult;
+use diesel::sql_types::{BigInt, Timestamptz};
+use time::{Duration, OffsetDateTime};
+
+use crate::database::Database;
+use crate::error::PgError;
+use crate::statement::Statement;
+
+/// How long a tombstone can still be read by those who ask for changes since a time.
+const TOMBSTONES_STAY: Duration = Duration::days(30);
+/// How many rows one statement removes.
+const STEP: i64 = 1_000;
+
+/// `$1` before when, `$2` how many. The instances of a master go with it (the key cascades), so a
+/// master waits for its last live one.
+const TOMBSTONES: &str = "
+    WITH old AS (
+        SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
+        WHERE e.deleted_at < $1 AND NOT EXISTS (
+            SELECT 1 FROM calendar_events AS i
+            WHERE i.calendar_connection_id = e.calendar_connection_id
+              AND i.parent_event_id = e.id AND i.deleted_at IS NULL)
+        ORDER BY e.deleted_at LIMIT $2
+    )
+    DELETE FROM calendar_events AS e USING old
+    WHERE e.calendar_connection_id = old.calendar_connection_id AND e.id = old.id
+      AND e.deleted_at < $1";
+
+const API_SESSIONS: &str = "
+    DELETE FROM api_sessions WHERE id IN (
+        SELECT id FROM api_sessions WHERE expires_at < $1 LIMIT $2)";
+
+const CONNECT_SESSIONS: &str = "
+    DELETE FROM connect_sessions WHERE id IN (
+        SELECT id FROM connect_sessions WHERE expires_at < $1 LIMIT $2)";
+
+/// What passes saw that were never ended. `$1` is not asked for: a pass that goes on has its id in
+/// the state.
+const SEEN: &str = "
+    WITH orphaned AS (
+        SELECT p.calendar_connection_id, p.pass_id, p.event_id FROM sync_pass_seen AS p
+        WHERE $1::timestamptz IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM calendar_sync_states AS s
+            WHERE s.connection_id = p.calendar_connection_id AND s.pass_id = p.pass_id)
+        LIMIT $2
+    )
+    DELETE FROM sync_pass_seen AS p USING orphaned AS o
+    WHERE p.calendar_connection_id = o.calendar_connection_id AND p.pass_id = o.pass_id
+      AND p.event_id = o.event_id";
+
 /// Removes what is no longer needed.
 #[derive(Clone, Debug)]
 pub struct PgHousekeeping {
     database: Database,
 }
+
 impl PgHousekeeping {
     /// On this database.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self { database }
     }
-    /// Removes it; how many rows.
-    pub async fn purge(&self, now: time::OffsetDateTime) -> PortResult<u64> {
-        Ok(0)
+
+    /// Removes tombstones older than 30 days, sessions and OAuth round trips that have expired, and
+    /// what broken-off passes have left. Returns how many rows. To be called now and then; several
+    /// processes may do it at once.
+    pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
+        let mut purged = 0;
+        for (sql, before) in [
+            (TOMBSTONES, now - TOMBSTONES_STAY),
+            (API_SESSIONS, now),
+            (CONNECT_SESSIONS, now),
+            (SEEN, now),
+        ] {
+            loop {
+                let step = self.step(sql, before).await?;
+                purged += step;
+                if step < STEP.unsigned_abs() {
+                    break;
+                }
+            }
+        }
+        Ok(purged)
+    }
+
+    async fn step(&self, sql: &'static str, before: OffsetDateTime) -> Result<u64, PgError> {
+        let mut connection = self.database.get().await?;
+        Statement::new(sql)
+            .bind::<Timestamptz, _>(before)
+            .bind::<BigInt, _>(STEP)
+            .run(&mut connection)
+            .await
     }
 }

@@ -1,16 +1,30 @@
-//! `UserStore` on PostgreSQL.
-#![allow(unused, dead_code)]
-use crate::database::Database;
+//! Users: `UserStore` on PostgreSQL.
+
 use async_trait::async_trait;
-use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{SessionId, UserId};
-use calendar_domain::user::{NewSession, NewUser, User, UserChange};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ids::UserId;
+use calendar_domain::normalise::NAME;
+use calendar_domain::ports::UserStore;
+use calendar_domain::user::{NewUser, User, UserChange};
+use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::database::Database;
+use crate::error::{PgError, check_text};
+use crate::fence::Count;
+use crate::statement::Statement;
+
+/// `users.first_name` and `last_name`, in characters.
+const PERSON_NAME: usize = 100;
+
 /// `UserStore` on PostgreSQL.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PgUserStore {
     database: Database,
 }
+
 impl PgUserStore {
     /// The store in this database.
     #[must_use]
@@ -18,41 +32,226 @@ impl PgUserStore {
         Self { database }
     }
 }
+
+#[derive(diesel::QueryableByName)]
+struct UserRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    email: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    password_hash: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    first_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_name: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: OffsetDateTime,
+    #[diesel(sql_type = Timestamptz)]
+    updated_at: OffsetDateTime,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: UserId(row.id),
+            email: row.email,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// The columns of [`UserRow`].
+macro_rules! user_columns {
+    () => {
+        "id, email, password_hash, first_name, last_name, created_at, updated_at"
+    };
+}
+
+fn check_names<'a>(names: impl IntoIterator<Item = Option<&'a String>>) -> PortResult<()> {
+    names
+        .into_iter()
+        .flatten()
+        .try_for_each(|name| check_text(name, PERSON_NAME, "name_invalid"))
+}
+
+async fn create(
+    connection: &mut AsyncPgConnection,
+    user: &NewUser,
+    email: &str,
+    now: OffsetDateTime,
+) -> Result<User, PgError> {
+    // An older application deletes without giving the address back.
+    let free = "UPDATE users SET email = 'deleted-' || id || '@invalid', updated_at = $2
+        WHERE email = $1 AND deleted_at IS NOT NULL";
+    Statement::new(free)
+        .bind::<Text, _>(email)
+        .bind::<Timestamptz, _>(now)
+        .run(connection)
+        .await?;
+    let sql = concat!(
+        "INSERT INTO users (id, email, password_hash, first_name, last_name, created_at, updated_at)
+        SELECT $1, $2, $3, $4, $5, $6, $6
+        WHERE NOT EXISTS (SELECT 1 FROM users WHERE lower(email) = $2 AND deleted_at IS NULL)
+        ON CONFLICT (email) DO NOTHING
+        RETURNING ",
+        user_columns!()
+    );
+    let row: Option<UserRow> = Statement::new(sql)
+        .bind::<SqlUuid, _>(UserId::new().0)
+        .bind::<Text, _>(email)
+        .bind::<Text, _>(&user.password_hash)
+        .bind::<Nullable<Text>, _>(user.first_name.as_deref())
+        .bind::<Nullable<Text>, _>(user.last_name.as_deref())
+        .bind::<Timestamptz, _>(now)
+        .row(connection)
+        .await?;
+    let taken = || PgError::from(PortError::new(FailureClass::Conflict, "email_taken"));
+    row.map(User::from).ok_or_else(taken)
+}
+
+async fn delete(
+    connection: &mut AsyncPgConnection,
+    id: UserId,
+    now: OffsetDateTime,
+) -> Result<bool, PgError> {
+    let sql = "
+        WITH gone AS (
+            UPDATE users SET email = 'deleted-' || id || '@invalid', password_hash = NULL,
+                first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2
+            WHERE id = $1 AND deleted_at IS NULL
+            RETURNING id
+        ), sessions AS (
+            DELETE FROM api_sessions AS s USING gone WHERE s.user_id = gone.id
+        ), round_trips AS (
+            DELETE FROM connect_sessions AS s USING gone WHERE s.user_id = gone.id
+        )
+        SELECT count(*) AS count FROM gone";
+    let gone: Option<Count> = Statement::new(sql)
+        .bind::<SqlUuid, _>(id.0)
+        .bind::<Timestamptz, _>(now)
+        .row(connection)
+        .await?;
+    if !gone.is_some_and(|gone| gone.count > 0) {
+        return Ok(false);
+    }
+    // Accounts before connections: the order of locks.
+    let accounts = "
+        UPDATE calendar_accounts SET deleted_at = $2, updated_at = $2, email = NULL,
+            display_name = NULL, lease_owner = NULL, lease_expires_at = NULL
+        WHERE user_id = $1 AND deleted_at IS NULL";
+    let connections = "
+        UPDATE calendar_connections SET deleted_at = coalesce(deleted_at, $2), is_connected = false,
+            access_token = NULL, refresh_token = NULL, token_expires_at = NULL, sync_token = NULL,
+            updated_at = $2
+        WHERE user_id = $1";
+    let states = "
+        WITH mine AS (
+            SELECT id FROM calendar_connections WHERE user_id = $1 AND deleted_at <= $2
+        ), seen AS (
+            DELETE FROM sync_pass_seen AS p USING mine WHERE p.calendar_connection_id = mine.id
+        )
+        DELETE FROM calendar_sync_states AS s USING mine WHERE s.connection_id = mine.id";
+    for sql in [accounts, connections, states] {
+        Statement::new(sql)
+            .bind::<SqlUuid, _>(id.0)
+            .bind::<Timestamptz, _>(now)
+            .run(connection)
+            .await?;
+    }
+    Ok(true)
+}
+
 #[async_trait]
-impl calendar_domain::ports::UserStore for PgUserStore {
+impl UserStore for PgUserStore {
     async fn create(&self, user: NewUser, now: OffsetDateTime) -> PortResult<User> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let email = user.email.to_lowercase();
+        check_text(&email, NAME, "email_invalid")?;
+        check_text(&user.password_hash, NAME, "password_hash_invalid")?;
+        check_names([user.first_name.as_ref(), user.last_name.as_ref()])?;
+        let mut transaction = self.database.begin().await?;
+        let outcome = create(&mut transaction, &user, &email, now).await;
+        Ok(transaction.end(outcome).await?)
     }
+
     async fn by_email(&self, email: &str) -> PortResult<Option<(User, String)>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        if email.contains('\0') {
+            return Ok(None);
+        }
+        let sql = concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE lower(email) = $2 AND deleted_at IS NULL
+            ORDER BY email <> $1, created_at, id LIMIT 1"
+        );
+        let mut connection = self.database.get().await?;
+        let row: Option<UserRow> = Statement::new(sql)
+            .bind::<Text, _>(email)
+            .bind::<Text, _>(email.to_lowercase())
+            .row(&mut connection)
+            .await?;
+        // Without a hash no password is the right one.
+        Ok(row.map(|mut row| {
+            let hash = row.password_hash.take().unwrap_or_default();
+            (User::from(row), hash)
+        }))
     }
+
     async fn by_id(&self, id: UserId) -> PortResult<Option<User>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let sql = concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE id = $1 AND deleted_at IS NULL"
+        );
+        let mut connection = self.database.get().await?;
+        let row: Option<UserRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(id.0)
+            .row(&mut connection)
+            .await?;
+        Ok(row.map(User::from))
     }
+
     async fn change(
         &self,
         id: UserId,
         change: UserChange,
         now: OffsetDateTime,
     ) -> PortResult<Option<User>> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let UserChange {
+            first_name,
+            last_name,
+        } = change;
+        check_names([
+            first_name.as_ref().and_then(Option::as_ref),
+            last_name.as_ref().and_then(Option::as_ref),
+        ])?;
+        let sql = concat!(
+            "UPDATE users SET
+                first_name = CASE WHEN $2 THEN $3 ELSE first_name END,
+                last_name = CASE WHEN $4 THEN $5 ELSE last_name END, updated_at = $6
+            WHERE id = $1 AND deleted_at IS NULL
+            RETURNING ",
+            user_columns!()
+        );
+        let mut connection = self.database.get().await?;
+        let row: Option<UserRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(id.0)
+            .bind::<Bool, _>(first_name.is_some())
+            .bind::<Nullable<Text>, _>(first_name.flatten())
+            .bind::<Bool, _>(last_name.is_some())
+            .bind::<Nullable<Text>, _>(last_name.flatten())
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        Ok(row.map(User::from))
     }
+
     async fn delete(&self, id: UserId, now: OffsetDateTime) -> PortResult<bool> {
-        Err(calendar_domain::failure::PortError::new(
-            calendar_domain::failure::FailureClass::Permanent,
-            "not_implemented",
-        ))
+        let mut transaction = self.database.begin().await?;
+        let outcome = delete(&mut transaction, id, now).await;
+        Ok(transaction.end(outcome).await?)
     }
 }

@@ -346,12 +346,12 @@ async fn write_states(
         .run(connection)
         .await?;
     let go_on = "
-        UPDATE calendar_sync_states AS s SET requested_seq = s.requested_seq + 1,
-            due_at = least(s.due_at, $3), updated_at = $3,
-            is_paused = s.is_paused AND NOT s.connection_id = ANY ($2)
-        WHERE s.account_id = $1";
+        UPDATE calendar_sync_states AS s SET due_at = least(s.due_at, $4), updated_at = $4,
+            is_paused = s.is_paused AND s.connection_id <> ALL ($3)
+        WHERE s.account_id = $1 AND s.connection_id <> ALL ($2)";
     Statement::new(go_on)
         .bind::<SqlUuid, _>(account)
+        .bind::<Array<SqlUuid>, _>(ids(false))
         .bind::<Array<SqlUuid>, _>(ids(true))
         .bind::<Timestamptz, _>(now)
         .run(connection)

@@ -1,0 +1,12 @@
+//! Each store against its port's promises, on a real PostgreSQL: a database for each test.
+
+mod connections;
+mod database;
+mod events;
+mod identity;
+mod passes;
+mod queue;
+mod reading;
+mod series;
+mod support;
+mod users;
