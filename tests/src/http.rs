@@ -37,6 +37,8 @@ impl Http {
     /// A client without proxies, for plain HTTP on this machine.
     #[must_use]
     pub fn new() -> Self {
+        // reqwest wants one even for plain HTTP. An error says that another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -250,17 +250,21 @@ impl World {
         instances
     }
 
-    /// What the provider's user sees between two instants.
+    /// What the provider's user sees of the default calendar between two instants.
     #[must_use]
     pub fn truth(&self, mailbox: &str, from: &str, to: &str) -> BTreeSet<Instance> {
         let (from, to) = (
             from.parse().expect("RFC 3339"),
             to.parse().expect("RFC 3339"),
         );
+        let calendar = self
+            .simulator
+            .find_calendar(mailbox, None)
+            .expect("the mailbox is there");
         let events = self
             .simulator
-            .instances(mailbox, None, from, to)
-            .expect("the mailbox is there");
+            .instances(mailbox, Some(&calendar), from, to)
+            .expect("the calendar is there");
         events
             .iter()
             .map(|event| {

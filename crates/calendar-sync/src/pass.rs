@@ -80,7 +80,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 return Ok(PassOutcome::Interrupted);
             }
             let from = match &self.pass.position {
-                PassPosition::Begin => ChangesFrom::Start(self.pass.window),
+                PassPosition::Begin => self.beginning(),
                 PassPosition::Page(cursor) => ChangesFrom::Cursor(cursor.clone()),
                 PassPosition::Fetched(_) => {
                     self.conclude().await?;
@@ -100,6 +100,14 @@ impl<'a, 'p> PassRun<'a, 'p> {
             if self.store(page).await? {
                 return Ok(PassOutcome::Finished);
             }
+        }
+    }
+
+    /// Where a pass of which nothing is stored yet reads from.
+    fn beginning(&self) -> ChangesFrom {
+        match (self.pass.kind, &self.connection.synced) {
+            (PassKind::Delta, Some((token, _))) => ChangesFrom::Cursor(token.clone()),
+            _ => ChangesFrom::Start(self.pass.window),
         }
     }
 
@@ -339,11 +347,11 @@ fn next_pass(
         return pass.clone();
     }
     match &connection.synced {
-        Some((token, window)) if covers(window) && !connection.removal_held => Pass {
+        Some((_, window)) if covers(window) && !connection.removal_held => Pass {
             id: PassId::new(),
             kind: PassKind::Delta,
             window: *window,
-            position: PassPosition::Page(token.clone()),
+            position: PassPosition::Begin,
             touched_series: false,
         },
         _ => full_pass(settings, now),

@@ -164,7 +164,10 @@ fn at(text: &str) -> ChangesFrom {
     ChangesFrom::Cursor(cursor(text))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "pages and failures stand in one list")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "pages and failures stand in one list"
+)]
 fn page(changes: Vec<EventChange>, next: NextPage) -> Result<ChangesPage, FailureClass> {
     Ok(ChangesPage { changes, next })
 }
