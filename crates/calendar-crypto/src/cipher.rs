@@ -248,26 +248,23 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_between_the_parts_of_a_place_count() {
-        let ring = cipher(&[("k1", 1)]);
-        let sealed = ring
-            .seal(
-                &SecretString::from("x"),
-                SealPlace {
-                    table: "ab",
-                    column: "c",
-                    ..PLACE
-                },
-            )
-            .unwrap();
-        for (table, column) in [("a", "bc"), ("abc", ""), ("", "abc")] {
-            let moved = SealPlace {
-                table,
-                column,
-                ..PLACE
-            };
-            assert_eq!(code(ring.open(&sealed, moved)), "token_forged");
-        }
+    fn boundaries_between_the_parts_count() {
+        let plain = SecretString::from("x");
+        // The same key under two ids: run together, id and table would be the same bytes.
+        let place = SealPlace {
+            table: "bc",
+            ..PLACE
+        };
+        let sealed = cipher(&[("a", 1)]).seal(&plain, place).unwrap();
+        let moved = SealPlace {
+            table: "c",
+            ..PLACE
+        };
+        let renamed = sealed.replace("v1.a.", "v1.ab.");
+        assert_eq!(
+            code(cipher(&[("ab", 1)]).open(&renamed, moved)),
+            "token_forged"
+        );
     }
 
     proptest! {

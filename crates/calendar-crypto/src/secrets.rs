@@ -306,8 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn the_dummy_is_read_as_a_hash() {
+    fn the_dummy_is_read_as_a_hash_and_greedy_ones_are_not() {
         assert!(readable(DUMMY_HASH).is_some());
+        for greedy in [("m=19456", "m=4194304"), ("t=2", "t=100")] {
+            assert!(readable(&DUMMY_HASH.replace(greedy.0, greedy.1)).is_none());
+        }
     }
 
     #[tokio::test]

@@ -3,33 +3,53 @@
 //! A small converter of our own, in one pass over the input: bodies come from mail programs and may
 //! have megabytes; no document tree is built, and nothing is ever rendered from the result.
 
-/// Elements whose content is not text.
-const HIDDEN: [&str; 4] = ["head", "style", "script", "title"];
-/// Elements that stand on lines of their own.
-const BLOCKS: [&str; 22] = [
-    "address",
-    "article",
-    "blockquote",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "footer",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "header",
-    "hr",
-    "li",
-    "ol",
-    "p",
-    "section",
-    "tr",
-    "ul",
-];
+/// What an element does to the text.
+#[derive(Clone, Copy)]
+enum Element {
+    /// `br`.
+    Break,
+    /// Keeps its white space.
+    Pre,
+    /// Stands between empty lines.
+    Paragraph,
+    /// Stands apart from the cell before it.
+    Cell,
+    /// Stands on lines of its own.
+    Block,
+    /// A block with a dash.
+    Item,
+    /// Its content is not text.
+    Hidden(&'static str),
+    /// Everything else.
+    Inline,
+}
+
+impl Element {
+    fn named(name: &str) -> Self {
+        let mut lower = [0; "blockquote".len()];
+        let Some(lower) = lower.get_mut(..name.len()) else {
+            return Self::Inline;
+        };
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"br" => Self::Break,
+            b"pre" => Self::Pre,
+            b"p" => Self::Paragraph,
+            b"td" | b"th" => Self::Cell,
+            b"li" => Self::Item,
+            b"head" => Self::Hidden("head"),
+            b"style" => Self::Hidden("style"),
+            b"script" => Self::Hidden("script"),
+            b"title" => Self::Hidden("title"),
+            b"address" | b"article" | b"blockquote" | b"dd" | b"div" | b"dl" | b"dt"
+            | b"footer" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"header" | b"hr"
+            | b"ol" | b"section" | b"tr" | b"ul" => Self::Block,
+            _ => Self::Inline,
+        }
+    }
+}
+
 /// Entities that mail programs write; others stay as they are.
 const ENTITIES: [(&str, char); 21] = [
     ("amp", '&'),
@@ -92,28 +112,44 @@ struct Text {
 
 impl Text {
     fn push_str(&mut self, text: &str) {
-        for c in text.chars() {
-            self.push(c);
+        if self.pre > 0 {
+            for c in text.chars() {
+                self.push(c);
+            }
+            return;
+        }
+        // Words are copied whole.
+        for (n, word) in text.split(is_blank).enumerate() {
+            self.blank |= n > 0;
+            if !word.is_empty() {
+                self.begin();
+                self.written.push_str(word);
+            }
         }
     }
 
     fn push(&mut self, c: char) {
         if self.pre > 0 && c == '\n' {
             self.break_line(self.newlines + 1);
-        } else if self.pre == 0 && (c.is_ascii_whitespace() || c == '\u{a0}') {
+        } else if self.pre == 0 && is_blank(c) {
             self.blank = true;
         } else if c != '\r' {
-            if !self.written.is_empty() {
-                for _ in 0..self.newlines.min(2) {
-                    self.written.push('\n');
-                }
-                if self.blank && self.newlines == 0 {
-                    self.written.push(' ');
-                }
-            }
-            (self.newlines, self.blank) = (0, false);
+            self.begin();
             self.written.push(c);
         }
+    }
+
+    /// Writes the white space that is due.
+    fn begin(&mut self) {
+        if !self.written.is_empty() {
+            for _ in 0..self.newlines.min(2) {
+                self.written.push('\n');
+            }
+            if self.blank && self.newlines == 0 {
+                self.written.push(' ');
+            }
+        }
+        (self.newlines, self.blank) = (0, false);
     }
 
     /// At least this many line breaks come before the next character.
@@ -121,6 +157,10 @@ impl Text {
         self.newlines = self.newlines.max(newlines);
         self.blank = false;
     }
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{a0}'
 }
 
 /// Reads a tag, a comment or a lone `<` at the start of `html`; gives what follows.
@@ -144,36 +184,39 @@ fn tag<'a>(html: &'a str, out: &mut Text) -> &'a str {
     let name_end = inside
         .find(|c: char| !c.is_ascii_alphanumeric())
         .unwrap_or(inside.len());
-    let is = |name: &str| inside[..name_end].eq_ignore_ascii_case(name);
-    if is("br") {
-        out.break_line(out.newlines + 1);
-    } else if is("pre") {
-        out.break_line(1);
-        out.pre = if closing {
-            out.pre.saturating_sub(1)
-        } else {
-            out.pre + 1
-        };
-    } else if is("p") {
-        out.break_line(2);
-    } else if is("td") || is("th") {
-        out.blank = true;
-    } else if BLOCKS.iter().any(|name| is(name)) {
-        out.break_line(1);
-        if is("li") && !closing {
-            out.push_str("- ");
+    match Element::named(&inside[..name_end]) {
+        Element::Break => out.break_line(out.newlines + 1),
+        Element::Pre => {
+            out.break_line(1);
+            out.pre = if closing {
+                out.pre.saturating_sub(1)
+            } else {
+                out.pre + 1
+            };
         }
-    } else if !closing
-        && !inside.ends_with('/')
-        && let Some(name) = HIDDEN.iter().find(|name| is(name))
-    {
-        return after_closing(rest, name);
+        Element::Paragraph => out.break_line(2),
+        Element::Cell => out.blank = true,
+        Element::Block => out.break_line(1),
+        Element::Item => {
+            out.break_line(1);
+            if !closing {
+                out.push_str("- ");
+            }
+        }
+        Element::Hidden(name) if !closing && !inside.ends_with('/') => {
+            return after_closing(rest, name);
+        }
+        Element::Hidden(_) | Element::Inline => {}
     }
     rest
 }
 
 /// Where the `>` of a tag is; one in a quoted attribute value is passed over.
 fn tag_end(tag: &str) -> Option<usize> {
+    let first = tag.find('>')?;
+    if !tag[..first].contains(['"', '\'']) {
+        return Some(first);
+    }
     let mut quote = None;
     for (at, byte) in tag.bytes().enumerate() {
         match (quote, byte) {
@@ -185,7 +228,7 @@ fn tag_end(tag: &str) -> Option<usize> {
         }
     }
     // An unclosed quote must not swallow the rest of the body.
-    tag.find('>')
+    Some(first)
 }
 
 /// What follows `</name…>`; nothing where it is never closed.

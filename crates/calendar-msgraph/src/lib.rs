@@ -57,3 +57,36 @@ impl MsGraph {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    struct Epoch;
+
+    impl Clock for Epoch {
+        fn now(&self) -> OffsetDateTime {
+            OffsetDateTime::UNIX_EPOCH
+        }
+    }
+
+    #[test]
+    fn the_real_service_can_be_set_up_without_a_process_wide_crypto_provider() {
+        let graph = MsGraph::new(MicrosoftConfig::new("app"), Arc::new(Epoch)).unwrap();
+        assert!(format!("{graph:?}").contains("https://graph.microsoft.com/v1.0"));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let config = MicrosoftConfig {
+            page_size: 0,
+            ..MicrosoftConfig::new("app")
+        };
+        assert_eq!(
+            MsGraph::new(config, Arc::new(Epoch)).unwrap_err(),
+            MicrosoftConfigError::PageSize
+        );
+    }
+}
