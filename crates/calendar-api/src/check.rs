@@ -108,6 +108,7 @@ pub(crate) fn color(value: Value) -> Checked<String> {
 }
 
 /// `true` or `false` of JSON.
+#[expect(clippy::needless_pass_by_value, reason = "every check has this form")]
 pub(crate) fn boolean(value: Value) -> Checked<bool> {
     match value {
         Value::Bool(value) => Ok(value),

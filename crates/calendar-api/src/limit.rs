@@ -180,26 +180,26 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
     fn an_account_runs_out_and_recovers() {
         let (limit, now) = (SignInLimit::default(), Instant::now());
         for index in 0_u8..10 {
-            let from = address(&format!("192.0.2.{index}"));
+            let from = Some(address(&format!("192.0.2.{index}")));
             limit.attempt(from, "A@b.co", now).unwrap();
         }
         let wait = limit
-            .attempt(address("192.0.2.99"), " a@B.co", now)
+            .attempt(Some(address("192.0.2.99")), " a@B.co", now)
             .unwrap_err();
         assert_eq!(wait, Duration::from_secs(10));
         limit
-            .attempt(address("192.0.2.99"), "other@b.co", now)
+            .attempt(Some(address("192.0.2.99")), "other@b.co", now)
             .unwrap();
         limit
-            .attempt(address("192.0.2.99"), "a@b.co", now + wait)
+            .attempt(Some(address("192.0.2.99")), "a@b.co", now + wait)
             .unwrap();
     }
 
@@ -208,17 +208,17 @@ mod tests {
         let (limit, now) = (SignInLimit::default(), Instant::now());
         for index in 0..60 {
             // All of them in one /64.
-            let from = address(&format!("2001:db8::{index}"));
+            let from = Some(address(&format!("2001:db8::{index}")));
             limit.attempt(from, &format!("{index}@b.co"), now).unwrap();
         }
         assert!(
             limit
-                .attempt(address("2001:db8::ffff"), "new@b.co", now)
+                .attempt(Some(address("2001:db8::ffff")), "new@b.co", now)
                 .is_err()
         );
         assert!(
             limit
-                .attempt(address("2001:db8:0:1::1"), "new@b.co", now)
+                .attempt(Some(address("2001:db8:0:1::1")), "new@b.co", now)
                 .is_ok()
         );
     }

@@ -109,7 +109,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
                 error!(method, route, status, duration_ms, %code, cause, "request");
             }
             Some(Problem { code, .. }) => {
-                info!(method, route, status, duration_ms, %code, "request")
+                info!(method, route, status, duration_ms, %code, "request");
             }
             None => info!(method, route, status, duration_ms, "request"),
         }

@@ -115,10 +115,10 @@ fn microsoft(
     microsoft.tenant.clone_from(&settings.tenant);
     microsoft.mailbox_concurrency = config.sync.mailbox_concurrency;
     if let Some(url) = &settings.authority_url {
-        microsoft.authority_url = url.as_str().trim_end_matches('/').to_owned();
+        microsoft.authority_url = url.as_str().trim_end_matches('/').into();
     }
     if let Some(url) = &settings.graph_url {
-        microsoft.graph_url = url.as_str().trim_end_matches('/').to_owned();
+        microsoft.graph_url = url.as_str().trim_end_matches('/').into();
     }
     let adapter = MsGraph::new(microsoft, clock.clone()).map_err(|error| {
         mistake(

@@ -228,6 +228,7 @@ async fn with_a_body_that_is_none() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn with_wrong_fields() {
     let app = app().await;
     let long = "x".repeat(101);

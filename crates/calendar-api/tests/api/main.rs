@@ -1,5 +1,7 @@
 //! The router over ports in memory: shapes of answers, bad input, the callback, failures.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bad_input;
 mod callback;
 mod failures;
