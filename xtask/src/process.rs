@@ -127,7 +127,7 @@ pub(crate) fn dying_with_us(program: &Path) -> Command {
 /// Sends a signal to a whole group. By the shell's own `kill`: small containers have no other.
 fn signal(group: u32, signal: &str) {
     let _ = StdCommand::new("sh")
-        .args(["-c", &format!("kill -{signal} -- -{group}")])
+        .args(["-c", &format!("kill -{signal} -{group}")])
         .stderr(Stdio::null())
         .status();
 }

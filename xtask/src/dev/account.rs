@@ -118,8 +118,11 @@ impl Account {
         Ok(connections)
     }
 
-    /// Connects, and waits until each calendar has had a pass since.
-    pub(super) async fn connect_and_sync(&self) -> Result<(Vec<Connection>, Duration)> {
+    /// Connects, starts the worker, and waits until each calendar has had a pass since.
+    pub(super) async fn connect_and_sync(
+        &self,
+        services: &mut Services,
+    ) -> Result<(Vec<Connection>, Duration)> {
         let before: BTreeMap<String, Option<String>> = self
             .connections()
             .await?
@@ -127,6 +130,7 @@ impl Account {
             .map(|connection| (connection.id, connection.last_synced_at))
             .collect();
         self.connect().await?;
+        services.start_worker()?;
         let began = Instant::now();
         loop {
             let connections = self.connections().await?;

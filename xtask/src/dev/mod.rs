@@ -65,11 +65,11 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     };
     println!("  PostgreSQL {whose}: {}", server.url());
     services::clear_logs();
-    let services = Services::start(server.url()).await?;
+    let mut services = Services::start(server.url()).await?;
 
     let account = Account::sign_in(&services).await?;
     println!("\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth");
-    let (connections, took) = account.connect_and_sync().await?;
+    let (connections, took) = account.connect_and_sync(&mut services).await?;
     let client = database::connect(server.url()).await?;
     report::print_counts(&client, &connections, took).await?;
     let primary = connections

@@ -21,7 +21,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 pub(super) struct Services {
     pub(super) api_url: String,
     pub(super) simulator_url: String,
-    _worker: ProcessGroup,
+    worker: Option<ProcessGroup>,
+    worker_settings: Vec<(String, String)>,
     _api: ProcessGroup,
     _simulator: ProcessGroup,
 }
@@ -42,29 +43,32 @@ impl Services {
         println!("  simulator  {simulator_url}");
 
         let settings = settings(database_url, &api_url, &simulator_url)?;
-        let configured = |name: &str| -> Result<Command> {
-            let mut command = program(name)?;
-            command.envs(settings.iter().map(|(key, value)| (key, value)));
-            Ok(command)
-        };
-        let mut migrate = configured("calendar-api")?;
+        let mut migrate = configured("calendar-api", &settings)?;
         migrate.arg("migrate");
         let migrated = start("calendar-api", migrate)?.success().await;
         migrated
             .with_context(|| format!("calendar-api migrate\n{}", last_lines("calendar-api")))?;
 
-        let mut api = start("calendar-api", configured("calendar-api")?)?;
+        let mut api = start("calendar-api", configured("calendar-api", &settings)?)?;
         answers(&mut api, &format!("{api_url}/readyz")).await?;
         println!("  api        {api_url}");
-        let worker = start("calendar-worker", configured("calendar-worker")?)?;
-        println!("  worker     polls every {POLL_SECONDS} s");
         Ok(Self {
             api_url,
             simulator_url,
-            _worker: worker,
+            worker: None,
+            worker_settings: settings,
             _api: api,
             _simulator: simulator,
         })
+    }
+
+    /// Starts the worker. Not before the account is connected: on kept data it would meet tokens that
+    /// the simulator of an earlier run gave out.
+    pub(super) fn start_worker(&mut self) -> Result<()> {
+        let worker = configured("calendar-worker", &self.worker_settings)?;
+        self.worker = Some(start("calendar-worker", worker)?);
+        println!("  worker     polls every {POLL_SECONDS} s");
+        Ok(())
     }
 }
 
@@ -143,6 +147,12 @@ fn program(name: &str) -> Result<Command> {
             command.env_remove(key);
         }
     }
+    Ok(command)
+}
+
+fn configured(name: &str, settings: &[(String, String)]) -> Result<Command> {
+    let mut command = program(name)?;
+    command.envs(settings.iter().map(|(key, value)| (key, value)));
     Ok(command)
 }
 
