@@ -238,6 +238,11 @@ mod tests {
     }
 
     #[test]
+    fn the_checkout_keeps_to_the_table() {
+        super::check().unwrap();
+    }
+
+    #[test]
     fn a_forbidden_arrow_is_named() {
         for (from, to, kind, expected) in [
             (
