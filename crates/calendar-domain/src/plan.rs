@@ -41,6 +41,8 @@ pub struct Inheritable {
     /// Hash of all that an occurrence inherits, also of what its row doesn't carry
     /// (`content_version` of the master's row).
     pub content_version: Uuid,
+    /// Whether the series is one of whole days: a stub does not say.
+    pub is_all_day: bool,
     /// SUMMARY.
     pub title: Option<String>,
     /// LOCATION.
@@ -173,6 +175,7 @@ impl Inheritable {
         let unresolved = |zone: &Option<EventZone>| matches!(zone, Some(EventZone::Unresolved(_)));
         Self {
             content_version: content_version(master),
+            is_all_day: master.span.is_all_day(),
             title: master.title.clone(),
             location: master.location.clone(),
             timezone: master
@@ -323,11 +326,12 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
                 plan.touched_series |= matches!(event.kind, EventKind::Master { .. });
                 Content::Event(event)
             }
-            EventChange::Occurrence(occurrence) => {
+            EventChange::Occurrence(mut occurrence) => {
                 let Some(master) = master else {
                     plan.skipped += 1;
                     continue;
                 };
+                occurrence.span = of_kind(occurrence.span, master.inheritable.is_all_day);
                 Content::Occurrence(occurrence, Arc::clone(&master.inheritable))
             }
         };
@@ -374,6 +378,22 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
     plan.seen.sort_unstable();
     plan.seen.dedup();
     plan
+}
+
+/// The span as dates or as instants, whichever its series has. From midnight UTC to midnight UTC it
+/// can be read either way, and Graph's stubs do not say which.
+fn of_kind(span: EventSpan, all_day: bool) -> EventSpan {
+    match span {
+        EventSpan::Timed { start, end } if all_day => EventSpan::AllDay {
+            start: start.date(),
+            end: end.date(),
+        },
+        EventSpan::AllDay { .. } if !all_day => EventSpan::Timed {
+            start: span.start().to_column(),
+            end: span.end().to_column(),
+        },
+        _ => span,
+    }
 }
 
 /// Masters by stored id: those of the page (new ones get their id here), and live stored ones.

@@ -200,6 +200,7 @@ impl Rows {
 fn inheritable(event: &ProviderEvent, content_version: uuid::Uuid) -> Inheritable {
     Inheritable {
         content_version,
+        is_all_day: event.span.is_all_day(),
         title: event.title.clone(),
         location: None,
         timezone: None,
@@ -271,6 +272,29 @@ fn occurrences_stand_under_their_master_and_carry_what_queries_need() {
         (orphan.writes.len(), orphan.skipped),
         (0, 1),
         "no row without a master"
+    );
+}
+
+#[test]
+fn whole_days_of_a_timed_series_are_instants_wherever_its_master_is() {
+    let mut rows = Rows::default();
+    let stub = EventChange::Occurrence(Occurrence {
+        id: "M1".into(),
+        master: "M".into(),
+        span: EventSpan::AllDay {
+            start: MONDAY.date(),
+            end: MONDAY.date().next_day().unwrap(),
+        },
+    });
+    let plan = rows.apply(vec![master("M", "shift"), stub.clone()]);
+    let RowContent::Inherited(span, _) = &plan.writes[1].content else {
+        panic!("{plan:?}")
+    };
+    assert!(!span.is_all_day());
+    assert_eq!(
+        rows.apply(vec![stub]).writes.len(),
+        0,
+        "the stored master says the same"
     );
 }
 

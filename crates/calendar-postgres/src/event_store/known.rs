@@ -62,6 +62,8 @@ macro_rules! keys {
 struct InheritableRow {
     #[diesel(sql_type = Nullable<SqlUuid>)]
     content_version: Option<Uuid>,
+    #[diesel(sql_type = Bool)]
+    is_all_day: bool,
     #[diesel(sql_type = Nullable<Text>)]
     title: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -97,6 +99,7 @@ impl InheritableRow {
         };
         Ok(Some(Arc::new(Inheritable {
             content_version,
+            is_all_day: self.is_all_day,
             title: self.title,
             location: self.location,
             timezone: self.timezone,
@@ -132,7 +135,7 @@ pub(super) async fn by_provider_id(
 ) -> Result<HashMap<String, KnownRow>, PgError> {
     let sql = concat!(
         keys!(),
-        ", e.content_version, m.title, m.location, m.timezone, m.end_timezone,
+        ", e.content_version, e.is_all_day, m.title, m.location, m.timezone, m.end_timezone,
             e.timezone_unresolved, e.status::text AS status, e.importance::text AS importance,
             m.show_as::text AS show_as, m.sensitivity::text AS sensitivity,
             e.teams_enabled, m.teams_meeting_url, m.teams_conference_id, m.teams_dial_in_url
