@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use diesel::migration::Migration as _;
 use diesel::pg::Pg;
 use diesel::sql_types::{Bool, Text};
-use diesel_async::{AsyncMigrationHarness, SimpleAsyncConnection as _};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use secrecy::SecretString;
 
@@ -32,14 +32,25 @@ pub enum MigrationState {
     Ahead,
 }
 
-/// Applies what is missing, each migration in a transaction of its own. Returns their names. Needs
-/// tokio's multi-thread runtime.
+/// Applies what is missing, each migration in a transaction of its own. Returns their names.
 pub async fn migrate(url: &SecretString) -> Result<Vec<String>, PgError> {
     let mut connection = open_one(url).await?;
     connection
         .batch_execute("SET statement_timeout = 0")
         .await?;
     connection.batch_execute(LOCK).await?;
+    // On a thread of its own: the harness blocks, and its caller may be waiting for other things too.
+    let applied = tokio::task::spawn_blocking(move || run_pending(connection)).await;
+    // The lock ends with the connection.
+    applied.unwrap_or_else(|error| {
+        Err(PgError::Migration {
+            name: String::new(),
+            source: Box::new(error),
+        })
+    })
+}
+
+fn run_pending(connection: AsyncPgConnection) -> Result<Vec<String>, PgError> {
     let mut harness = AsyncMigrationHarness::new(connection);
     let mut applied = Vec::new();
     let pending = harness
@@ -58,7 +69,6 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, PgError> {
             })?;
         applied.push(name);
     }
-    // The lock ends with the connection.
     Ok(applied)
 }
 

@@ -149,9 +149,10 @@ impl World {
 
     pub(crate) async fn text(&self, sql: &str) -> Option<String> {
         self.sql
-            .query_opt(sql, &[])
+            .query(sql, &[])
             .await
             .unwrap()
+            .first()
             .and_then(|row| row.get(0))
     }
 
