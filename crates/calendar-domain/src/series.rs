@@ -71,7 +71,7 @@ pub fn judge(
     let is_there = |start: EventMoment, id: Option<&ProviderEventId>| {
         actual
             .iter()
-            .any(|change| Some(change.id()) == id || original_start(change) == Some(start))
+            .any(|change| Some(change.id()) == id || is_at(change, start))
     };
     let mut exception_dates: BTreeSet<EventMoment> =
         series.exception_dates.iter().copied().collect();
@@ -98,10 +98,7 @@ pub fn judge(
     }
     let contradictions = actual
         .into_iter()
-        .filter(|change| {
-            let start = original_start(change);
-            start.is_some_and(|start| suspects.missing.contains(&start))
-        })
+        .filter(|change| suspects.missing.iter().any(|start| is_at(change, *start)))
         .collect();
     let exception_dates: Vec<EventMoment> = exception_dates.into_iter().collect();
     let mut before = series.exception_dates.clone();
@@ -138,14 +135,16 @@ fn still_made(
     rule.starts_in(series.span, &zone, moment).contains(&start)
 }
 
-/// The identity of an instance within its series.
-fn original_start(change: &EventChange) -> Option<EventMoment> {
-    match change {
-        EventChange::Occurrence(occurrence) => Some(occurrence.span.start()),
+/// Whether a provider's entry stands in this place of its series. Compared as columns: an all-day
+/// exception of a timed series gives its original start as a date.
+fn is_at(change: &EventChange, start: EventMoment) -> bool {
+    let original_start = match change {
+        EventChange::Occurrence(occurrence) => occurrence.span.start(),
         EventChange::Event(event) => match &event.kind {
-            EventKind::Exception { original_start, .. } => Some(*original_start),
-            EventKind::Single | EventKind::Master { .. } => None,
+            EventKind::Exception { original_start, .. } => *original_start,
+            EventKind::Single | EventKind::Master { .. } => return false,
         },
-        EventChange::Removed(_) | EventChange::Rejected { .. } => None,
-    }
+        EventChange::Removed(_) | EventChange::Rejected { .. } => return false,
+    };
+    original_start.to_column() == start.to_column()
 }
