@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 /// How often the queue is asked while nothing is due.
 const POLL: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts while the database is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long pages in flight have once we are asked to stop, and then how long giving back the leases
 /// of those that did not end may take. Together 10 s: after that, service managers kill.
 const LAST_PAGES: Duration = Duration::from_secs(8);

@@ -141,6 +141,7 @@ async fn with_a_method_that_is_not_allowed() {
             let answer = app.call(method, &path).await;
             answer.assert_problem(405, "method_not_allowed");
             assert!(!answer.header(header::ALLOW).is_empty(), "{path}");
+            assert!(answer.text.contains("Allow names"), "{}", answer.text);
         }
     }
     for path in [

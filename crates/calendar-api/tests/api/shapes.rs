@@ -1,7 +1,8 @@
 //! What answers look like, field by field.
 
+use calendar_domain::event::EventMoment;
 use serde_json::json;
-use time::macros::datetime;
+use time::macros::{date, datetime};
 
 use crate::support::{App, all_day, connection, id, master, occurrence, single};
 
@@ -171,4 +172,21 @@ async fn a_zone_that_is_unknown_and_a_rule_that_cannot_be_said() {
         series["recurrence"]["exception_dates"],
         json!(["2026-02-10T08:00:00Z"])
     );
+}
+
+#[tokio::test]
+async fn the_dates_of_an_all_day_series_are_dates_everywhere() {
+    let app = app_with_events().await;
+    {
+        let mut events = app.world.events.lock().unwrap();
+        events[2].span = events[1].span;
+        let recurrence = events[2].recurrence.as_mut().unwrap();
+        recurrence.exception_dates = vec![EventMoment::Date(date!(2026 - 02 - 10))];
+    }
+    let series = app.get(&format!("/v1/events/{}", id(12))).await.json();
+    assert_eq!(
+        series["recurrence"]["exception_dates"],
+        json!(["2026-02-10"])
+    );
+    assert_eq!(series["recurrence"]["end_date"], "2026-12-31");
 }
