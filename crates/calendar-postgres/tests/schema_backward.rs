@@ -1,6 +1,11 @@
 //! "All changes are backward compatible": a database of the time before the Microsoft integration,
 //! with an old application's rows and statements, is migrated up, down and up again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy.toml does not except"
+)]
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};

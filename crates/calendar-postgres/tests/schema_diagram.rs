@@ -1,6 +1,11 @@
 //! The migrated database against every point of the schema diagram: columns, types, lengths,
 //! nullability, defaults, keys, cascades, uniques, indexes, enum labels.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy.toml does not except"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use calendar_postgres::testing::TestDatabase;

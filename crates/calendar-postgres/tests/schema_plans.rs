@@ -1,6 +1,11 @@
 //! The document's three common queries use the indexes that it names: EXPLAIN on 200,000 events and
 //! 40,000 subscriptions, with 10, 33 and 60 percent Teams meetings.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy.toml does not except"
+)]
+
 use calendar_postgres::testing::TestDatabase;
 use tokio_postgres::Client;
 
