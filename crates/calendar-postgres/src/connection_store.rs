@@ -57,7 +57,10 @@ macro_rules! select_connection {
             coalesce(s.is_paused, false) AS is_paused,
             c.sync_token IS NOT NULL AND s.window_start IS NOT NULL AS is_synced,
             s.window_start, s.window_end, s.due_at, coalesce(s.failure_count, 0) AS failure_count,
-            s.last_error_code, s.last_error_at, coalesce(s.events_skipped, 0) AS events_skipped,
+            coalesce(a.needs_reauth_reason, s.last_error_code) AS last_error_code,
+            CASE WHEN a.needs_reauth_reason IS NULL THEN s.last_error_at ELSE a.updated_at END
+                AS last_error_at,
+            coalesce(s.events_skipped, 0) AS events_skipped,
             (SELECT count(*) FROM calendar_events AS e
              WHERE e.calendar_connection_id = c.id AND e.deleted_at IS NULL
                AND e.parent_event_id IS NULL) AS event_count,
@@ -70,6 +73,7 @@ macro_rules! select_connection {
 }
 
 #[derive(diesel::QueryableByName)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns")]
 struct ConnectionRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,

@@ -1,5 +1,6 @@
 //! The pool of connections: how to reach the server, and how dead connections are told from live.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -11,6 +12,7 @@ use diesel_async::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinHandle;
 use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PgError;
@@ -19,8 +21,13 @@ use crate::tls::TlsOptions;
 /// How long to wait for a connection to be made, or for one of the pool to become free.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any statement of ours takes; a runaway must not hold its locks for ever.
-const STATEMENT_TIMEOUT_MILLISECONDS: u32 = 60_000;
+/// What each connection begins with, unless the URL's `options` say otherwise.
+const SETTINGS: [(&str, &str); 2] = [
+    // Milliseconds: longer than any statement of ours takes; a runaway must not hold its locks for ever.
+    ("statement_timeout", "60000"),
+    // A plan that was kept while the tables were small would read all of them once they are large.
+    ("plan_cache_mode", "force_custom_plan"),
+];
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
@@ -167,7 +174,7 @@ impl PgManager {
         let driver = tokio::spawn(async move {
             if let Err(error) = driven.await {
                 tracing::debug!(
-                    code = error.code().map(|code| code.code()),
+                    code = error.code().map(SqlState::code),
                     "a database connection ended"
                 );
             }
@@ -210,7 +217,7 @@ fn read_url(url: &str) -> Result<(Config, TlsOptions), PgError> {
         match decoded {
             Some((name, value)) if name == "sslmode" => mode = Some(value.into_owned()),
             Some((name, value)) if name == "sslrootcert" => {
-                root_certificate = Some(value.into_owned())
+                root_certificate = Some(value.into_owned());
             }
             _ => rest.push(part),
         }
@@ -235,11 +242,14 @@ fn read_url(url: &str) -> Result<(Config, TlsOptions), PgError> {
     if config.get_application_name().is_none() {
         config.application_name("calendar-sync");
     }
-    let given = config.get_options().unwrap_or_default();
-    if !given.contains("statement_timeout") {
-        let options = format!("{given} -c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}");
-        config.options(options.trim().to_owned());
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    for (name, value) in SETTINGS {
+        if !options.contains(name) {
+            let blank = if options.is_empty() { "" } else { " " };
+            let _ = write!(options, "{blank}-c {name}={value}");
+        }
     }
+    config.options(options);
     Ok((config, tls))
 }
 
@@ -267,7 +277,11 @@ mod tests {
     #[test]
     fn a_statement_timeout_of_ones_own_stays() {
         let (config, _) = read_url("postgres://db/x?options=-c%20statement_timeout%3D5").unwrap();
-        assert_eq!(config.get_options(), Some("-c statement_timeout=5"));
+        let options = config.get_options().unwrap();
+        assert!(
+            options.starts_with("-c statement_timeout=5 -c plan_cache_mode"),
+            "{options}"
+        );
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(crate) fn bind_fence<'a>(
 }
 
 /// The answer of a statement that ends in `SELECT count(*) AS count FROM …`.
-#[derive(diesel::QueryableByName)]
+#[derive(Clone, Copy, diesel::QueryableByName)]
 pub(crate) struct Count {
     /// How many.
     #[diesel(sql_type = BigInt)]

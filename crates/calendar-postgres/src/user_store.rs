@@ -135,7 +135,7 @@ async fn delete(
         .bind::<Timestamptz, _>(now)
         .row(connection)
         .await?;
-    if !gone.is_some_and(|gone| gone.count > 0) {
+    if gone.is_none_or(|gone| gone.count == 0) {
         return Ok(false);
     }
     // Accounts before connections: the order of locks.

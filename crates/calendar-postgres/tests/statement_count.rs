@@ -1,6 +1,8 @@
 //! How many statements the paths that run all the time send. In a process of its own: the counter
 //! is diesel's instrumentation, which is set for the whole process.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 #[path = "stores/support.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod support;

@@ -144,7 +144,10 @@ async fn upsert_account(
             display_name = coalesce(excluded.display_name, a.display_name),
             granted_scopes = CASE WHEN excluded.granted_scopes = '' THEN a.granted_scopes
                 ELSE excluded.granted_scopes END,
-            needs_reauth_reason = NULL, deleted_at = NULL, updated_at = excluded.updated_at
+            needs_reauth_reason = NULL, deleted_at = NULL, updated_at = excluded.updated_at,
+            -- A worker that holds the old grant may no longer declare the account dead, nor store
+            -- what it gets by the old refresh token over the new one.
+            lease_fence = a.lease_fence + 1, lease_owner = NULL, lease_expires_at = NULL
         RETURNING a.id";
     let row: Option<IdRow> = Statement::new(sql)
         .bind::<SqlUuid, _>(calendar_domain::ids::AccountId::new().0)

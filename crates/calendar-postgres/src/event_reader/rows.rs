@@ -88,6 +88,7 @@ pub(super) const REMINDERS: &str = "
     ORDER BY r.event_id, r.minutes_before, r.method, r.id";
 
 #[derive(QueryableByName)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns")]
 pub(super) struct EventRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,

@@ -72,14 +72,15 @@ macro_rules! in_window {
     };
 }
 
-/// The condition that the pass `$2` over `$1` did not see `calendar_events AS e`.
+/// The condition that the pass `$2` over `$1` did not see the event. `OFFSET 0` keeps it one look-up
+/// by the key for each row: the table is filled and emptied faster than its statistics follow.
 macro_rules! not_seen {
     ($id:literal) => {
         concat!(
             "NOT EXISTS (SELECT 1 FROM sync_pass_seen AS p
                 WHERE p.calendar_connection_id = $1 AND p.pass_id = $2 AND p.event_id = ",
             $id,
-            ")"
+            " OFFSET 0)"
         )
     };
 }

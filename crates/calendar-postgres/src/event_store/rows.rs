@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::codes::{Label as _, reminder_word, rsvp_word};
+use crate::codes::{Label, reminder_word, rsvp_word};
 use crate::error::PgError;
 use crate::statement::Statement;
 
@@ -220,8 +220,8 @@ fn row(write: &RowWrite) -> Row<'_> {
                     .any(|zone| matches!(zone, Some(EventZone::Unresolved(_)))),
                 status: event.status.label(),
                 importance: event.importance.label(),
-                show_as: event.show_as.map(|show_as| show_as.label()),
-                sensitivity: event.sensitivity.map(|sensitivity| sensitivity.label()),
+                show_as: event.show_as.map(Label::label),
+                sensitivity: event.sensitivity.map(Label::label),
                 outlook_categories: (!event.categories.is_empty())
                     .then(|| Value::from(event.categories.clone()).to_string()),
                 conversation_id: event.conversation_id.as_deref(),
@@ -257,8 +257,8 @@ fn row(write: &RowWrite) -> Row<'_> {
                 timezone_unresolved: master.timezone_unresolved,
                 status: master.status.label(),
                 importance: master.importance.label(),
-                show_as: master.show_as.map(|show_as| show_as.label()),
-                sensitivity: master.sensitivity.map(|sensitivity| sensitivity.label()),
+                show_as: master.show_as.map(Label::label),
+                sensitivity: master.sensitivity.map(Label::label),
                 ..empty(write, span.start(), span.end())
             };
             teams(&mut row, master.teams.as_ref(), false);
@@ -395,7 +395,7 @@ fn recurrence(row: &mut Row<'_>, kind: &EventKind) {
     row.recurrence_end_date = end_date;
     row.recurrence_count = count;
     row.recurrence_by_day = by_day;
-    row.month_day_type = month_day_type.map(|kind| kind.label());
+    row.month_day_type = month_day_type.map(Label::label);
     row.recurrence_by_month_day = by_month_day;
     row.recurrence_by_set_pos = by_set_pos;
     row.recurrence_by_day_of_week = by_day_of_week;

@@ -1,5 +1,11 @@
 //! Each store against its port's promises, on a real PostgreSQL: a database for each test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "what fails here fails the test"
+)]
+
 mod connections;
 mod database;
 mod events;

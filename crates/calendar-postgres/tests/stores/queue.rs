@@ -334,7 +334,7 @@ async fn a_heartbeat_prolongs_the_lease() {
     let synced = world.synced_user().await;
     world
         .queue
-        .heartbeat(&synced.lease, Duration::from_secs(3_600))
+        .heartbeat(&synced.lease, Duration::from_hours(1))
         .await
         .unwrap();
     let left = "SELECT extract(epoch FROM lease_expires_at - now())::bigint FROM calendar_accounts";
