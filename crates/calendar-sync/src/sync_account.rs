@@ -76,12 +76,14 @@ impl SyncAccount {
     pub async fn run(&self, claim: Claim, stop: &watch::Receiver<bool>) -> Vec<PassReport> {
         let lease = claim.lease;
         let mut reports = Vec::with_capacity(claim.connections.len());
-        let lost = tokio::select! {
-            () = self.passes(claim, stop, &mut reports) => None,
-            error = self.keep_alive(&lease) => Some(error),
+        let ended = tokio::select! {
+            ended = self.passes(claim, stop, &mut reports) => ended,
+            error = self.keep_alive(&lease) => Err(error),
         };
-        if let Some(error) = lost {
-            tracing::warn!(account = %lease.account_id, code = %error.code, "the lease is lost: another worker goes on");
+        // A lease that was refused is not given back: either it is another's, or (its connection was
+        // removed) it runs out, so that the account is not claimed again at once, and again.
+        if let Err(error) = ended {
+            tracing::warn!(account = %lease.account_id, code = %error.code, "the lease no longer holds: the account is left to its next claim");
         } else if let Err(error) = self.queue.release(&lease).await {
             // It runs out by itself.
             tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "the lease could not be given back");
@@ -105,14 +107,15 @@ impl SyncAccount {
         }
     }
 
+    /// Passes over what is due. Fails when a write was refused.
     async fn passes(
         &self,
         claim: Claim,
         stop: &watch::Receiver<bool>,
         reports: &mut Vec<PassReport>,
-    ) {
+    ) -> PortResult<()> {
         let Some(provider) = self.providers.get(claim.account.provider) else {
-            return;
+            return Ok(());
         };
         let mut access = match readable(
             claim
@@ -127,11 +130,14 @@ impl SyncAccount {
                 clock: self.clock.as_ref(),
                 tokens,
             },
-            Err(error) => return self.need_reauth(&claim.lease, &error).await,
+            Err(error) => {
+                self.need_reauth(&claim.lease, &error).await;
+                return Ok(());
+            }
         };
         for connection in &claim.connections {
             if *stop.borrow() {
-                return;
+                return Ok(());
             }
             let started = self.clock.now();
             let mut run = PassRun::new(
@@ -157,15 +163,19 @@ impl SyncAccount {
             };
             log(&report, &result);
             reports.push(report);
-            if let Err(error) = result
-                && self
-                    .give_up(&claim.lease, connection, &error)
-                    .await
-                    .is_break()
+            let Err(error) = result else { continue };
+            if error.class == FailureClass::Conflict {
+                return Err(error);
+            }
+            if self
+                .give_up(&claim.lease, connection, &error)
+                .await
+                .is_break()
             {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Records a failure. Breaks when the account's other connections would fail alike.
@@ -177,11 +187,6 @@ impl SyncAccount {
     ) -> std::ops::ControlFlow<()> {
         if error.class == FailureClass::Authentication {
             self.need_reauth(lease, error).await;
-            return std::ops::ControlFlow::Break(());
-        }
-        if error.class == FailureClass::Conflict {
-            // The lease is lost, or the connection was paused or removed: nothing to record. What else
-            // is due is claimed again.
             return std::ops::ControlFlow::Break(());
         }
         let wait = backoff(connection.failure_count, error, spread(PassId::new()));

@@ -37,8 +37,13 @@ struct Ports {
 
 impl Ports {
     fn new() -> Self {
+        Self::giving_back(1)
+    }
+
+    /// With a lease that is given back so often.
+    fn giving_back(times: usize) -> Self {
         let mut queue = MockSyncQueue::new();
-        queue.expect_release().times(1).returning(|_| Ok(()));
+        queue.expect_release().times(times).returning(|_| Ok(()));
         let mut reader = MockCalendarReader::new();
         reader.expect_capabilities().return_const(Capabilities {
             window_bound: true,
@@ -704,7 +709,8 @@ async fn retry_after_is_honoured_and_capped() {
 
 #[tokio::test]
 async fn a_stale_lease_ends_the_pass_without_another_write() {
-    let mut ports = Ports::new();
+    // It is not given back: it is another worker's, or runs out.
+    let mut ports = Ports::giving_back(0);
     ports.pages(vec![(at("delta"), page(Vec::new(), more("p2")))]);
     ports
         .events
