@@ -1,6 +1,5 @@
 //! The pool of connections: how to reach the server, and how dead connections are told from live.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -21,13 +20,8 @@ use crate::tls::TlsOptions;
 /// How long to wait for a connection to be made, or for one of the pool to become free.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What each connection begins with, unless the URL's `options` say otherwise.
-const SETTINGS: [(&str, &str); 2] = [
-    // Milliseconds: longer than any statement of ours takes; a runaway must not hold its locks for ever.
-    ("statement_timeout", "60000"),
-    // A plan that was kept while the tables were small would read all of them once they are large.
-    ("plan_cache_mode", "force_custom_plan"),
-];
+/// Milliseconds: longer than any statement of ours takes; a runaway must not hold its locks for ever.
+const STATEMENT_TIMEOUT: &str = "statement_timeout=60000";
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
@@ -242,14 +236,11 @@ fn read_url(url: &str) -> Result<(Config, TlsOptions), PgError> {
     if config.get_application_name().is_none() {
         config.application_name("calendar-sync");
     }
-    let mut options = config.get_options().unwrap_or_default().to_owned();
-    for (name, value) in SETTINGS {
-        if !options.contains(name) {
-            let blank = if options.is_empty() { "" } else { " " };
-            let _ = write!(options, "{blank}-c {name}={value}");
-        }
+    let options = config.get_options().unwrap_or_default();
+    if !options.contains("statement_timeout") {
+        let options = format!("{options} -c {STATEMENT_TIMEOUT}");
+        config.options(options.trim());
     }
-    config.options(options);
     Ok((config, tls))
 }
 
@@ -277,11 +268,7 @@ mod tests {
     #[test]
     fn a_statement_timeout_of_ones_own_stays() {
         let (config, _) = read_url("postgres://db/x?options=-c%20statement_timeout%3D5").unwrap();
-        let options = config.get_options().unwrap();
-        assert!(
-            options.starts_with("-c statement_timeout=5 -c plan_cache_mode"),
-            "{options}"
-        );
+        assert_eq!(config.get_options(), Some("-c statement_timeout=5"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) type Running<'c, T> = BoxFuture<'c, Result<T, PgError>>;
 #[must_use = "a statement does nothing until it is run"]
 pub(crate) struct Statement<'a> {
     sql: &'a str,
-    /// Not from a user's input: one of few texts, so that the server may keep its plan.
+    /// One of few texts, which the server may keep with its plan.
     cached: bool,
     binds: Vec<Box<dyn QueryFragment<Pg> + Send + 'a>>,
 }
@@ -54,7 +54,8 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// A statement that is put together for this use.
+    /// A statement that is planned anew each time: one that is put together for this use, or one
+    /// that reads much, where a plan kept from when the tables were small would read all of them.
     pub(crate) fn once(sql: &'a str) -> Self {
         Self {
             sql,

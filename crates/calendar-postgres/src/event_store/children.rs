@@ -111,19 +111,22 @@ macro_rules! insert_attendees {
 
 const INSERT_ATTENDEES: &str = concat!(insert_attendees!(), given_attendees!());
 
-/// `$13` are the events.
+/// `$13` are the events. `NOT IN` (no column here is ever null) is hashed whatever the planner
+/// believes of the arrays' lengths; `NOT EXISTS` would compare each with each.
 const REPLACE_ATTENDEES: &str = concat!(
     "WITH g AS MATERIALIZED (SELECT * FROM ",
     given_attendees!(),
     "), old AS MATERIALIZED (
-        SELECT a.id, a.event_id, a.email FROM event_attendees AS a
-        WHERE a.event_id = ANY ($13)
-          AND (a.calendar_connection_id = $1 OR a.calendar_connection_id IS NULL)
+        SELECT a.id, a.event_id, a.email FROM unnest($13::uuid[]) AS k (event_id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM event_attendees AS a WHERE a.event_id = k.event_id
+              AND (a.calendar_connection_id = $1 OR a.calendar_connection_id IS NULL)
+            OFFSET 0) AS a
     ), gone AS (
         DELETE FROM event_attendees AS a USING old
         WHERE a.id = old.id AND a.event_id = old.event_id
           AND (a.calendar_connection_id = $1 OR a.calendar_connection_id IS NULL)
-          AND NOT EXISTS (SELECT 1 FROM g WHERE g.event_id = old.event_id AND g.email = old.email)
+          AND (old.event_id, old.email) NOT IN (SELECT g.event_id, g.email FROM g)
     ), changed AS (
         UPDATE event_attendees AS a SET calendar_connection_id = $1, display_name = g.display_name,
             rsvp_status = g.rsvp_status::rsvp_status, is_organizer = g.is_organizer,
@@ -138,7 +141,7 @@ const REPLACE_ATTENDEES: &str = concat!(
                 g.is_optional, g.comment, g.response_time, g.attendee_type)
     ) ",
     insert_attendees!(),
-    "g WHERE NOT EXISTS (SELECT 1 FROM old WHERE old.event_id = g.event_id AND old.email = g.email)"
+    "g WHERE (g.event_id, g.email) NOT IN (SELECT old.event_id, old.email FROM old)"
 );
 
 const INSERT_REMINDERS: &str = "
@@ -155,21 +158,23 @@ const REPLACE_REMINDERS: &str = "
         FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::int[])
             AS g (id, event_id, method, minutes_before)
     ), old AS MATERIALIZED (
-        SELECT r.id, r.event_id, r.method, r.minutes_before FROM event_reminders AS r
-        WHERE r.event_id = ANY ($7)
-          AND (r.calendar_connection_id = $1 OR r.calendar_connection_id IS NULL)
+        SELECT r.id, r.event_id, r.method, r.minutes_before FROM unnest($7::uuid[]) AS k (event_id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM event_reminders AS r WHERE r.event_id = k.event_id
+              AND (r.calendar_connection_id = $1 OR r.calendar_connection_id IS NULL)
+            OFFSET 0) AS r
     ), gone AS (
         DELETE FROM event_reminders AS r USING old
         WHERE r.id = old.id AND r.event_id = old.event_id
           AND (r.calendar_connection_id = $1 OR r.calendar_connection_id IS NULL)
-          AND NOT EXISTS (SELECT 1 FROM g WHERE g.event_id = old.event_id
-            AND g.method = old.method AND g.minutes_before = old.minutes_before)
+          AND (old.event_id, old.method, old.minutes_before)
+            NOT IN (SELECT g.event_id, g.method, g.minutes_before FROM g)
     )
     INSERT INTO event_reminders (id, calendar_connection_id, event_id, method, minutes_before,
         created_at, updated_at)
     SELECT g.id, $1, g.event_id, g.method, g.minutes_before, $2, $2 FROM g
-    WHERE NOT EXISTS (SELECT 1 FROM old WHERE old.event_id = g.event_id
-        AND old.method = g.method AND old.minutes_before = g.minutes_before)";
+    WHERE (g.event_id, g.method, g.minutes_before)
+        NOT IN (SELECT old.event_id, old.method, old.minutes_before FROM old)";
 
 fn of(write: &RowWrite) -> (&[Attendee], &[Reminder]) {
     match &write.content {

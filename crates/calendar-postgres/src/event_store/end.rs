@@ -131,7 +131,7 @@ pub(super) async fn sweep(
     pass: &Pass,
     now: OffsetDateTime,
 ) -> Result<u64, PgError> {
-    bind_window(Statement::new(SWEEP), id, pass)
+    bind_window(Statement::once(SWEEP), id, pass)
         .bind::<Timestamptz, _>(now)
         .run(connection)
         .await
@@ -153,7 +153,7 @@ pub(super) async fn unseen(
     id: ConnectionId,
     pass: &Pass,
 ) -> Result<UnseenReport, PgError> {
-    let row: Option<UnseenRow> = bind_window(Statement::new(UNSEEN), id, pass)
+    let row: Option<UnseenRow> = bind_window(Statement::once(UNSEEN), id, pass)
         .row(connection)
         .await?;
     Ok(row.map_or_else(UnseenReport::default, |row| UnseenReport {

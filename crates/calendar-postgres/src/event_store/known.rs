@@ -175,9 +175,11 @@ pub(super) async fn by_place(
     let sql = concat!(
         keys!(),
         " FROM unnest($2::uuid[], $3::timestamptz[]) AS k (parent, original_start)
-        JOIN calendar_events AS e ON e.parent_event_id = k.parent
-            AND e.original_start = k.original_start
-        WHERE e.calendar_connection_id = $1 AND e.deleted_at IS NULL"
+        CROSS JOIN LATERAL (
+            SELECT * FROM calendar_events AS e
+            WHERE e.calendar_connection_id = $1 AND e.parent_event_id = k.parent
+              AND e.original_start = k.original_start AND e.deleted_at IS NULL
+            OFFSET 0) AS e"
     );
     let rows: Vec<KeyRow> = Statement::new(sql)
         .bind::<SqlUuid, _>(id.0)

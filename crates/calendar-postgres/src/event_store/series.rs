@@ -95,7 +95,7 @@ pub(super) async fn touched(
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Vec<TouchedSeries>, PgError> {
-    let masters: Vec<SeriesRow> = Statement::new(TOUCHED)
+    let masters: Vec<SeriesRow> = Statement::once(TOUCHED)
         .bind::<SqlUuid, _>(id.0)
         .bind::<SqlUuid, _>(pass.id.0)
         .bind::<Nullable<SqlUuid>, _>(after.map(|after| after.0))
@@ -105,7 +105,7 @@ pub(super) async fn touched(
     if masters.is_empty() {
         return Ok(Vec::new());
     }
-    let instances: Vec<InstanceRow> = Statement::new(INSTANCES)
+    let instances: Vec<InstanceRow> = Statement::once(INSTANCES)
         .bind::<SqlUuid, _>(id.0)
         .bind::<SqlUuid, _>(pass.id.0)
         .bind::<Timestamptz, _>(pass.window.start)
