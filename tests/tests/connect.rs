@@ -1,6 +1,6 @@
 //! Signing in at the provider: what can go wrong, tokens that end, other users.
 
-use calendar_e2e::{World, eventually};
+use calendar_e2e::{Binary, Process, World, eventually};
 use calendar_simulator::Options;
 use reqwest::Method;
 use serde_json::json;
@@ -158,22 +158,26 @@ async fn a_token_that_expires_is_refreshed_and_one_that_is_revoked_asks_for_the_
         .await;
     assert_eq!(state["last_error"]["code"], "invalid_grant", "{state:#}");
 
-    let asked = world.simulator.requests().len();
+    let sync = format!("/v1/connections/{connection}/sync");
     world
-        .call(
-            Some(&user),
-            Method::POST,
-            &format!("/v1/connections/{connection}/sync"),
-            None,
-        )
+        .call(Some(&user), Method::POST, &sync, None)
         .await
-        .expect(202);
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(
-        world.simulator.requests().len(),
-        asked,
-        "no retry storm against a dead grant"
+        .expect(409);
+    // However due it is: nobody asks the provider with a dead grant.
+    let client = world.database.connect().await;
+    client
+        .execute("UPDATE calendar_sync_states SET due_at = now()", &[])
+        .await
+        .unwrap();
+    let asked = world.simulator.requests().len();
+    let mut worker = Process::start(Binary::Worker, &["--once"], &world.environment);
+    assert!(
+        worker
+            .end(std::time::Duration::from_secs(30))
+            .await
+            .success()
     );
+    assert_eq!(world.simulator.requests().len(), asked);
 
     world
         .connect(&user, MAILBOX, json!({"calendars": "primary"}))

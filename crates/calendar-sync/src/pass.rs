@@ -75,6 +75,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
 
     /// Runs the pass to its end, or to the next page when the process is to stop.
     pub(crate) async fn run(&mut self, stop: &watch::Receiver<bool>) -> PortResult<PassOutcome> {
+        let mut ahead = None;
         loop {
             if *stop.borrow() {
                 return Ok(PassOutcome::Interrupted);
@@ -87,7 +88,11 @@ impl<'a, 'p> PassRun<'a, 'p> {
                     return Ok(PassOutcome::Finished);
                 }
             };
-            let page = match self.fetch(&from).await {
+            let fetched = match ahead.take() {
+                Some(fetched) => fetched,
+                None => self.fetch(&from).await,
+            };
+            let page = match fetched {
                 Err(error) if error.class == FailureClass::NeedsResync && !self.restarted => {
                     tracing::info!(connection = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
                     self.pass = full_pass(self.settings, self.clock.now());
@@ -97,10 +102,37 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 page => page?,
             };
             self.pages += 1;
-            if self.store(page).await? {
+            // The provider works on the next page while the database works on this one.
+            let next = self.fetch_ahead(&page.next).await?;
+            let (finished, next) = tokio::join!(self.store(page), next);
+            if finished? {
                 return Ok(PassOutcome::Finished);
             }
+            ahead = next;
         }
+    }
+
+    /// A request for the page after this one, if there is one. `None` when it has to be made again: the
+    /// token was refused, and refreshing it is not this request's business.
+    async fn fetch_ahead(
+        &mut self,
+        next: &NextPage,
+    ) -> PortResult<impl Future<Output = Option<PortResult<ChangesPage>>> + use<'a, 'p>> {
+        let (reader, calendar) = (self.reader, &self.connection.calendar);
+        let request = match next {
+            NextPage::More(cursor) => Some((
+                self.access.token().await?,
+                ChangesFrom::Cursor(cursor.clone()),
+            )),
+            NextPage::Done(_) => None,
+        };
+        Ok(async move {
+            let (token, from) = request?;
+            let page = reader.changes(&token, calendar, &from).await;
+            let refused =
+                matches!(&page, Err(error) if error.class == FailureClass::Authentication);
+            (!refused).then_some(page)
+        })
     }
 
     /// Where a pass of which nothing is stored yet reads from.

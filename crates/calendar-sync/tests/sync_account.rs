@@ -711,7 +711,11 @@ async fn retry_after_is_honoured_and_capped() {
 async fn a_stale_lease_ends_the_pass_without_another_write() {
     // It is not given back: it is another worker's, or runs out.
     let mut ports = Ports::giving_back(0);
-    ports.pages(vec![(at("delta"), page(Vec::new(), more("p2")))]);
+    // The page after it is asked for while this one is stored, and then no other.
+    ports.pages(vec![
+        (at("delta"), page(Vec::new(), more("p2"))),
+        (at("p2"), page(Vec::new(), more("p3"))),
+    ]);
     ports
         .events
         .expect_apply()
