@@ -135,9 +135,9 @@ CREATE TABLE sync_pass_seen (
     calendar_connection_id uuid NOT NULL,
     pass_id uuid NOT NULL,
     event_id uuid NOT NULL,
-    PRIMARY KEY (calendar_connection_id, pass_id, event_id),
-    CONSTRAINT sync_pass_seen_calendar_connection_id_fkey
-        FOREIGN KEY (calendar_connection_id) REFERENCES calendar_connections (id) ON DELETE CASCADE
+    -- No foreign key: it would be checked for each row of each page. What belongs to no pass any more is
+    -- purged by housekeeping.
+    PRIMARY KEY (calendar_connection_id, pass_id, event_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0.05);
 

@@ -566,7 +566,6 @@ diesel::joinable!(calendar_sync_states -> calendar_connections (connection_id));
 diesel::joinable!(connect_sessions -> users (user_id));
 diesel::joinable!(event_attendees -> calendar_events (event_id));
 diesel::joinable!(event_reminders -> calendar_events (event_id));
-diesel::joinable!(sync_pass_seen -> calendar_connections (calendar_connection_id));
 diesel::joinable!(webhook_subscriptions -> calendar_connections (calendar_connection_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
