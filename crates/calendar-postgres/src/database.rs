@@ -9,9 +9,7 @@ use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection as _, TransactionManager as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::task::JoinHandle;
 use tokio_postgres::Config;
-use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PgError;
@@ -129,13 +127,13 @@ impl std::ops::Deref for PooledConnection {
     type Target = AsyncPgConnection;
 
     fn deref(&self) -> &AsyncPgConnection {
-        &self.0.connection
+        &self.0
     }
 }
 
 impl std::ops::DerefMut for PooledConnection {
     fn deref_mut(&mut self) -> &mut AsyncPgConnection {
-        &mut self.0.connection
+        &mut self.0
     }
 }
 
@@ -143,13 +141,6 @@ impl std::ops::DerefMut for PooledConnection {
 pub(crate) struct PgManager {
     config: Config,
     tls: MakeRustlsConnect,
-}
-
-/// A connection and the task that drives it. The task ends when the server hangs up: that is how
-/// a dead connection is known without asking the server before each use.
-pub(crate) struct DrivenConnection {
-    connection: AsyncPgConnection,
-    driver: JoinHandle<()>,
 }
 
 impl PgManager {
@@ -161,34 +152,30 @@ impl PgManager {
         })
     }
 
-    async fn open(&self) -> Result<DrivenConnection, PgError> {
+    async fn open(&self) -> Result<AsyncPgConnection, PgError> {
         let connected = self.config.connect(self.tls.clone()).await;
-        let (client, driven) =
+        let (client, connection) =
             connected.map_err(|error| PgError::Unavailable(Some(Box::new(error))))?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = driven.await {
-                tracing::debug!(
-                    code = error.code().map(SqlState::code),
-                    "a database connection ended"
-                );
-            }
-        });
-        let connection = AsyncPgConnection::try_from(client).await?;
-        Ok(DrivenConnection { connection, driver })
+        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
     }
 }
 
 impl Manager for PgManager {
-    type Type = DrivenConnection;
+    type Type = AsyncPgConnection;
     type Error = PgError;
 
-    async fn create(&self) -> Result<DrivenConnection, PgError> {
+    async fn create(&self) -> Result<AsyncPgConnection, PgError> {
         self.open().await
     }
 
-    async fn recycle(&self, driven: &mut DrivenConnection, _: &Metrics) -> RecycleResult<PgError> {
-        // Broken: a transaction was left open, because the work on it was cancelled.
-        if driven.driver.is_finished() || driven.connection.is_broken() {
+    async fn recycle(
+        &self,
+        connection: &mut AsyncPgConnection,
+        _: &Metrics,
+    ) -> RecycleResult<PgError> {
+        // The server hung up (known without asking it), or a transaction was left open because the
+        // work on it was cancelled.
+        if connection.is_broken() {
             return Err(RecycleError::message("the connection is no longer usable"));
         }
         Ok(())
@@ -197,8 +184,7 @@ impl Manager for PgManager {
 
 /// One connection outside any pool, for migrations.
 pub(crate) async fn open_one(url: &SecretString) -> Result<AsyncPgConnection, PgError> {
-    // The task lives as long as the client inside the connection does.
-    Ok(PgManager::new(url)?.open().await?.connection)
+    PgManager::new(url)?.open().await
 }
 
 /// The driver's configuration; `sslmode` and `sslrootcert` apart, whose values it does not all know.

@@ -100,6 +100,8 @@ async fn a_changed_event_keeps_its_id_and_writes_only_what_differs() {
         (8, 6),
         "the event and one attendee were written anew"
     );
+    let declined = "SELECT email::text FROM event_attendees WHERE rsvp_status = 'DECLINED'";
+    assert_eq!(world.texts(declined).await, ["b@example.com"]);
 }
 
 #[tokio::test]
