@@ -67,10 +67,10 @@ impl Process {
 
     /// Waits for its end, at the most this long.
     pub async fn end(&mut self, within: Duration) -> ExitStatus {
-        match tokio::time::timeout(within, self.child.wait()).await {
-            Ok(status) => status.expect("a child can be waited for"),
-            Err(_) => panic!("still running after {within:?}:\n{}", self.log()),
-        }
+        let Ok(status) = tokio::time::timeout(within, self.child.wait()).await else {
+            panic!("still running after {within:?}:\n{}", self.log());
+        };
+        status.expect("a child can be waited for")
     }
 }
 

@@ -1,5 +1,10 @@
 //! Signing in at the provider: what can go wrong, tokens that end, other users.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_e2e::{Binary, Process, World, eventually};
 use calendar_simulator::Options;
 use reqwest::Method;

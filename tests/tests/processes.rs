@@ -1,5 +1,10 @@
 //! The binaries as an operator meets them: start, wrong configuration, a database that is away, signals.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use std::time::Duration;
 
 use calendar_e2e::{Binary, Process, Proxy, World, eventually};

@@ -1,5 +1,10 @@
 //! A calendar at the provider, in the store and behind the API, through edits, series and removals.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_e2e::{User, World, eventually};
 use calendar_simulator::jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use calendar_simulator::{OccurrenceChange, demo};

@@ -1,5 +1,10 @@
 //! What fits into the columns.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_domain::event::{
     Attendee, EventImportance, EventKind, EventSpan, EventStatus, ProviderEvent, Reminder,
     ReminderMethod,

@@ -1,5 +1,10 @@
 //! Which rows a page of changes writes: identity, inheritance, versions.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -1,5 +1,10 @@
 //! Rules as text and as columns.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_domain::event::EventMoment;
 use calendar_domain::recurrence::{
     MonthDayType, RecurrenceEndType, RecurrenceRule, exception_dates_from_column,

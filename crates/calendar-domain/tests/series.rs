@@ -1,5 +1,10 @@
 //! Which occurrences of a series are gone although nobody said so.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence};
 use calendar_domain::ids::EventId;
 use calendar_domain::series::{Suspects, judge};

@@ -1,5 +1,10 @@
 //! The OAuth round trip over mocked ports.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use std::sync::Arc;
 
 use calendar_domain::account::{
