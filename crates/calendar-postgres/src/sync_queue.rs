@@ -48,7 +48,7 @@ const CLAIM: &str = "
         SELECT a.id
         FROM calendar_sync_states AS s
         JOIN calendar_accounts AS a ON a.id = s.account_id
-        JOIN calendar_connections AS c ON c.id = s.connection_id AND c.account_id = a.id
+        JOIN calendar_connections AS c ON c.id = s.connection_id
         WHERE s.due_at <= $3 AND NOT s.is_paused
           AND a.deleted_at IS NULL AND a.needs_reauth_reason IS NULL
           AND (a.lease_expires_at IS NULL OR a.lease_expires_at <= now())
