@@ -358,7 +358,6 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
     for candidate in candidates {
         write(candidate, &ids, known, &claimed, &mut plan);
     }
-    refresh_occurrences(&masters, known, &claimed, &mut plan);
     for id in removed {
         let Some(row) = known.by_provider_id.get(&id) else {
             continue;
@@ -373,6 +372,7 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             plan.seen.push(parent);
         }
     }
+    refresh_occurrences(&masters, known, &claimed, &mut plan);
     // Masters before their instances.
     plan.writes.sort_by_key(|write| write.parent.is_some());
     plan.seen.sort_unstable();
@@ -429,11 +429,12 @@ fn masters(changes: &[EventChange], known: &Known) -> HashMap<String, Master> {
     masters
 }
 
-/// The row with the provider's id, where it stands in the place it should.
+/// The row with the provider's id, where it stands in the place it should. A tombstone leaves an
+/// instance's place to whatever lives there now.
 fn at_its_place<'k>(candidate: &Candidate, known: &'k Known) -> Option<&'k KnownRow> {
     let row = known.by_provider_id.get(&candidate.provider_event_id)?;
     match candidate.key {
-        Some(key) => row.is_at(key).then_some(row),
+        Some(key) => (!row.deleted && row.is_at(key)).then_some(row),
         None => row.parent.is_none().then_some(row),
     }
 }
@@ -559,7 +560,8 @@ fn refresh_occurrences(
     for (stored_id, master) in masters {
         for occurrence in known.occurrences.get(&master.id).into_iter().flatten() {
             let KnownOccurrence { row, span } = occurrence;
-            if claimed.contains(&row.id) {
+            let gone = plan.removed.contains(&row.id) || plan.displaced.contains(&row.id);
+            if gone || claimed.contains(&row.id) {
                 continue;
             }
             let stub = Occurrence {

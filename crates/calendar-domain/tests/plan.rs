@@ -322,6 +322,43 @@ fn a_changed_master_writes_its_occurrences_anew_but_has_not_seen_them() {
 }
 
 #[test]
+fn a_changed_master_does_not_bring_back_what_its_page_removes() {
+    let mut rows = Rows::default();
+    rows.apply(vec![master("M", "old"), occurrence("M1", "M", MONDAY)]);
+    let id = rows.row("M1").id;
+    let plan = rows.apply(vec![master("M", "new"), removed("M1")]);
+    assert_eq!(plan.removed, [id]);
+    assert_eq!(rows.live(), ["M"]);
+}
+
+#[test]
+fn a_changed_master_does_not_write_a_displaced_occurrence() {
+    let mut rows = Rows::default();
+    let tuesday = MONDAY + Duration::DAY;
+    rows.apply(vec![
+        master("M", "old"),
+        occurrence("M1", "M", MONDAY),
+        occurrence("M2", "M", tuesday),
+    ]);
+    let second = rows.row("M2").id;
+    let plan = rows.apply(vec![master("M", "new"), occurrence("M2", "M", MONDAY)]);
+    assert_eq!(plan.displaced, [second]);
+    assert!(plan.writes.iter().all(|write| write.id != second));
+}
+
+#[test]
+fn a_tombstone_that_comes_back_takes_the_row_that_lives_in_its_place() {
+    let mut rows = Rows::default();
+    rows.apply(vec![master("M", "m"), exception("E1", "M", MONDAY, MONDAY)]);
+    rows.apply(vec![removed("E1")]);
+    rows.apply(vec![exception("E2", "M", MONDAY, MONDAY)]);
+    let living = rows.row("E2").id;
+    rows.apply(vec![exception("E1", "M", MONDAY, MONDAY)]);
+    assert_eq!(rows.row("E1").id, living);
+    assert_eq!(rows.live(), ["E1", "M"]);
+}
+
+#[test]
 fn an_instance_keeps_its_row_when_the_provider_gives_it_a_new_id() {
     let mut rows = Rows::default();
     rows.apply(vec![master("M", "m"), occurrence("M1", "M", MONDAY)]);
