@@ -19,7 +19,6 @@ ALTER TABLE calendar_events
     DROP COLUMN timezone_unresolved,
     DROP COLUMN inherits,
     DROP COLUMN content_version;
-DROP INDEX calendar_events_connection_updated_at_idx;
 DROP INDEX calendar_events_deleted_at_idx;
 
 DROP TABLE api_sessions;

@@ -221,8 +221,6 @@ CREATE INDEX calendar_events_ical_uid_idx ON calendar_events (ical_uid) WHERE ic
 CREATE UNIQUE INDEX calendar_events_instance_key
     ON calendar_events (calendar_connection_id, parent_event_id, original_start)
     WHERE parent_event_id IS NOT NULL AND original_start IS NOT NULL AND deleted_at IS NULL;
-CREATE INDEX calendar_events_connection_updated_at_idx
-    ON calendar_events (calendar_connection_id, updated_at, id);
 -- Housekeeping asks for old tombstones.
 CREATE INDEX calendar_events_deleted_at_idx ON calendar_events (deleted_at)
     WHERE deleted_at IS NOT NULL;
