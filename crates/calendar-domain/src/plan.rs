@@ -283,8 +283,8 @@ enum Content {
 
 /// What storing the page comes to. `changes` as [`last_wins`] leaves them.
 ///
-/// An instance is the row at its place in the series, whatever its provider id (data-model:
-/// `(master, original_start)` identifies it), and only then the row with its provider id.
+/// An instance is the row at its place in the series, `(master, original_start)`, whatever its provider
+/// id, and only then the row with its provider id.
 #[must_use]
 pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
     let mut plan = WritePlan::default();

@@ -106,7 +106,9 @@ fn conditions<'a>(builder: &mut Builder<'a>, query: &'a EventQuery) {
     }
     if let Some(from) = query.from {
         let from = builder.bind::<Timestamptz, _>(from);
-        builder.and(format!("e.end_time > {from}"));
+        // What begins and ends at that instant takes place then: it is in this window, not in the one
+        // before.
+        builder.and(format!("(e.end_time > {from} OR e.start_time = {from})"));
     }
     if let Some(to) = query.to {
         let to = builder.bind::<Timestamptz, _>(to);
@@ -285,14 +287,12 @@ impl EventReader for PgEventReader {
         let limit = query.limit.clamp(1, MAX_LIMIT) as usize;
         let more = rows.len() > limit;
         rows.truncate(limit);
+        let last_start = rows.last().map(EventRow::start_time);
         let items = complete(&mut connection, rows).await?;
         let by_change = query.updated_since.is_some();
-        let next = items.last().filter(|_| more).map(|last| EventCursor {
-            at: if by_change {
-                last.updated_at
-            } else {
-                last.span.start().to_column()
-            },
+        let next = items.last().zip(last_start).filter(|_| more);
+        let next = next.map(|(last, start)| EventCursor {
+            at: if by_change { last.updated_at } else { start },
             id: last.id,
         });
         Ok(Listed { items, next })

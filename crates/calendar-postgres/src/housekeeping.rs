@@ -28,6 +28,40 @@ const TOMBSTONES: &str = "
     WHERE e.calendar_connection_id = old.calendar_connection_id AND e.id = old.id
       AND e.deleted_at < $1";
 
+/// What is left of connections that ended before `$1`, and at once of those whose user is gone.
+macro_rules! ended {
+    () => {
+        "FROM calendar_connections AS c JOIN users AS u ON u.id = c.user_id
+        WHERE c.deleted_at IS NOT NULL AND (c.deleted_at < $1 OR u.deleted_at IS NOT NULL)"
+    };
+}
+
+const ENDED_EVENTS: &str = concat!(
+    "WITH ended AS (
+        SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
+        WHERE e.calendar_connection_id IN (SELECT c.id ",
+    ended!(),
+    ") LIMIT $2
+    )
+    DELETE FROM calendar_events AS e USING ended
+    WHERE e.calendar_connection_id = ended.calendar_connection_id AND e.id = ended.id"
+);
+
+const ENDED_CONNECTIONS: &str = concat!(
+    "DELETE FROM calendar_connections WHERE id IN (SELECT c.id ",
+    ended!(),
+    " AND NOT EXISTS (
+            SELECT 1 FROM calendar_events AS e WHERE e.calendar_connection_id = c.id)
+        LIMIT $2)"
+);
+
+const ENDED_ACCOUNTS: &str = "
+    DELETE FROM calendar_accounts WHERE id IN (
+        SELECT a.id FROM calendar_accounts AS a
+        WHERE a.deleted_at < $1 AND NOT EXISTS (
+            SELECT 1 FROM calendar_connections AS c WHERE c.account_id = a.id)
+        LIMIT $2)";
+
 const API_SESSIONS: &str = "
     DELETE FROM api_sessions WHERE id IN (
         SELECT id FROM api_sessions WHERE expires_at < $1 LIMIT $2)";
@@ -63,13 +97,17 @@ impl PgHousekeeping {
         Self { database }
     }
 
-    /// Removes tombstones older than 30 days, sessions and OAuth round trips that have expired, and
+    /// Removes tombstones older than 30 days, connections that ended so long ago with their events,
+    /// all that users who are gone have left, sessions and OAuth round trips that have expired, and
     /// what broken-off passes have left. Returns how many rows. To be called now and then; several
     /// processes may do it at once.
     pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
         let mut purged = 0;
         for (sql, before) in [
             (TOMBSTONES, now - TOMBSTONES_STAY),
+            (ENDED_EVENTS, now - TOMBSTONES_STAY),
+            (ENDED_CONNECTIONS, now - TOMBSTONES_STAY),
+            (ENDED_ACCOUNTS, now),
             (API_SESSIONS, now),
             (CONNECT_SESSIONS, now),
             (SEEN, now),

@@ -146,6 +146,7 @@ async fn delete(
     let connections = "
         UPDATE calendar_connections SET deleted_at = coalesce(deleted_at, $2), is_connected = false,
             access_token = NULL, refresh_token = NULL, token_expires_at = NULL, sync_token = NULL,
+            calendar_name = NULL, owner_email = NULL, delegate_email = NULL, mailbox = NULL,
             updated_at = $2
         WHERE user_id = $1";
     let states = "

@@ -46,6 +46,9 @@ pub(crate) struct Access<'a> {
 }
 
 /// The tokens to begin with: the first that open among the account's connections.
+///
+/// Without any, and with what an older application stored, the user has to sign in. A key that is
+/// missing or wrong is the operator's matter: with the key back, the tokens are good again.
 pub(crate) fn readable<'t>(stored: impl Iterator<Item = &'t StoredTokens>) -> PortResult<TokenSet> {
     let mut why = "token_missing";
     for tokens in stored {
@@ -54,7 +57,11 @@ pub(crate) fn readable<'t>(stored: impl Iterator<Item = &'t StoredTokens>) -> Po
             StoredTokens::Unreadable(code) => why = code,
         }
     }
-    Err(PortError::new(FailureClass::Authentication, why))
+    let class = match why {
+        "token_key_missing" | "token_forged" => FailureClass::Permanent,
+        _ => FailureClass::Authentication,
+    };
+    Err(PortError::new(class, why))
 }
 
 impl Access<'_> {

@@ -130,8 +130,15 @@ impl SyncAccount {
                 clock: self.clock.as_ref(),
                 tokens,
             },
-            Err(error) => {
+            Err(error) if error.class == FailureClass::Authentication => {
                 self.need_reauth(&claim.lease, &error).await;
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::error!(account = %claim.account.id, code = %error.code, "the account's tokens do not open: is its key in CALENDAR_TOKEN_KEYS?");
+                for connection in &claim.connections {
+                    let _ = self.give_up(&claim.lease, connection, &error).await;
+                }
                 return Ok(());
             }
         };

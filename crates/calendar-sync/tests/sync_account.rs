@@ -689,6 +689,26 @@ async fn a_refused_refresh_and_unreadable_tokens_need_the_user() {
 }
 
 #[tokio::test]
+async fn a_missing_key_is_the_operators_matter_and_waits_for_it() {
+    for code in ["token_key_missing", "token_forged"] {
+        let mut ports = Ports::new();
+        ports
+            .queue
+            .expect_fail()
+            .withf(move |_, _, failure, _| failure.code == code && !failure.restart)
+            .times(1)
+            .returning(|_, _, _, _| Ok(()));
+        let tokens = StoredTokens::Unreadable(code);
+        ports
+            .run(DueConnection {
+                tokens,
+                ..synced_connection()
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn retry_after_is_honoured_and_capped() {
     for (asked, waited) in [(120, 120), (u64::MAX / 4, 6 * 3600)] {
         let mut ports = Ports::new();

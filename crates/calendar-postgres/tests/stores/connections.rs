@@ -89,6 +89,33 @@ async fn connecting_again_revives_the_row_with_its_id() {
 }
 
 #[tokio::test]
+async fn signing_in_again_takes_the_lease_from_the_worker_with_the_old_grant() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let mut new = new_connections(synced.user, "ada", &["main"]);
+    new.grant = grant("access-2", Some("refresh-2"));
+    world.connections.connect(new, NOW).await.unwrap();
+    let late = [
+        world
+            .connections
+            .need_reauth(&synced.lease, "invalid_grant", NOW)
+            .await,
+        world
+            .connections
+            .store_grant(&synced.lease, grant("access-1", Some("refresh-1")), NOW)
+            .await,
+    ];
+    for refused in late {
+        assert_eq!(code(refused), "lease_lost");
+    }
+    let claim = world.claim().await.unwrap();
+    let StoredTokens::Open(tokens) = &claim.connections[0].tokens else {
+        panic!("sealed by us")
+    };
+    assert_eq!(tokens.access_token.expose_secret(), "access-2");
+}
+
+#[tokio::test]
 async fn signing_in_again_goes_on_where_it_was() {
     let world = World::new().await;
     let synced = world.synced_user().await;
@@ -118,6 +145,7 @@ async fn signing_in_again_goes_on_where_it_was() {
         (shown.status, shown.next_sync_at),
         (ConnectionStatus::NeedsReauth, None)
     );
+    assert_eq!(shown.last_error.unwrap().0, "invalid_grant");
     assert!(
         world
             .claim_at(world.worker, NOW + Duration::days(30))

@@ -1,6 +1,6 @@
 //! `EventReader`: what a user sees, in which order, page by page.
 
-use calendar_domain::event::{EventImportance, EventStatus, TeamsMeeting};
+use calendar_domain::event::{EventImportance, EventSpan, EventStatus, TeamsMeeting};
 use calendar_domain::ids::{EventId, UserId};
 use calendar_domain::ports::{ConnectionStore as _, EventReader as _};
 use calendar_domain::query::{EventQuery, EventView, StoredEvent};
@@ -327,4 +327,57 @@ async fn others_events_and_those_of_gone_connections_are_not_found() {
             .await
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn an_event_without_a_length_is_in_the_window_that_begins_with_it() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let mut instant = event("instant", 4);
+    let midnight = datetime!(2026-03-04 0:00 UTC);
+    instant.span = EventSpan::Timed {
+        start: midnight,
+        end: midnight,
+    };
+    synced.full(vec![change(instant)]).await;
+    for (from, to, expected) in [
+        (datetime!(2026-03-03 0:00 UTC), midnight, 0),
+        (midnight, datetime!(2026-03-05 0:00 UTC), 1),
+        (
+            datetime!(2026-03-04 0:00:01 UTC),
+            datetime!(2026-03-05 0:00 UTC),
+            0,
+        ),
+    ] {
+        let listed = list(&synced, |query| {
+            query.from = Some(from);
+            query.to = Some(to);
+        });
+        assert_eq!(listed.await.len(), expected, "{from}");
+    }
+}
+
+#[tokio::test]
+async fn paging_ends_over_an_older_applications_all_day_rows() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let sql = format!(
+        "INSERT INTO calendar_events (calendar_connection_id, provider_event_id, start_time, end_time, is_all_day)
+         SELECT '{}', 'old ' || n, '2026-01-04T23:00:00Z', '2026-01-05T23:00:00Z', true FROM generate_series(1, 3) AS n",
+        synced.id
+    );
+    world.sql.batch_execute(&sql).await.unwrap();
+    let mut asked = query(synced.user);
+    asked.limit = 1;
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        let page = world.reader.list(asked.clone()).await.unwrap();
+        seen.extend(page.items.into_iter().map(|event| event.provider_event_id));
+        asked.after = page.next;
+        if asked.after.is_none() {
+            break;
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, ["old 1", "old 2", "old 3"]);
 }

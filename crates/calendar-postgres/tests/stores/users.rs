@@ -2,7 +2,9 @@
 
 use calendar_domain::failure::FailureClass;
 use calendar_domain::ids::SessionId;
-use calendar_domain::ports::{EventStore as _, SessionStore as _, UserStore as _};
+use calendar_domain::ports::{
+    ConnectionStore as _, EventStore as _, SessionStore as _, UserStore as _,
+};
 use calendar_domain::sync::PassKind;
 use calendar_domain::user::{NewSession, NewUser, UserChange};
 use calendar_postgres::{PgHousekeeping, PgSessionStore};
@@ -270,4 +272,58 @@ async fn housekeeping_removes_what_is_no_longer_needed() {
         world.number("SELECT count(*) FROM event_attendees").await,
         2
     );
+}
+
+#[tokio::test]
+async fn what_users_and_connections_leave_behind_is_purged() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let series = vec![change(master("m")), occurrence("o", "m", 3), single("s", 4)];
+    synced.full(series.clone()).await;
+    let housekeeping = PgHousekeeping::new(world.pool.clone());
+    let events = "SELECT count(*) FROM calendar_events";
+    let connections = "SELECT count(*) FROM calendar_connections";
+
+    // A connection's events wait for 30 days for it to be connected again.
+    world
+        .connections
+        .disconnect(synced.user, synced.id, NOW)
+        .await
+        .unwrap();
+    housekeeping.purge(NOW + Duration::days(29)).await.unwrap();
+    assert_eq!(world.number(events).await, 3);
+    housekeeping.purge(NOW + Duration::days(31)).await.unwrap();
+    assert_eq!(world.number(events).await, 0);
+    assert_eq!(world.number(connections).await, 0);
+
+    // A user's go at once, and nobody else's do.
+    let other = world.user("bob@example.com").await;
+    world.connect(other, "bob", &["his"]).await;
+    let id = world
+        .connect(synced.user, "ada", &["main"])
+        .await
+        .connection_ids[0];
+    let sql = format!(
+        "INSERT INTO calendar_events (calendar_connection_id, provider_event_id, start_time, end_time)
+         SELECT id, 'e', now(), now() FROM calendar_connections WHERE id IN ('{id}') OR user_id = '{other}'"
+    );
+    world.sql.batch_execute(&sql).await.unwrap();
+    world.users.delete(synced.user, NOW).await.unwrap();
+    housekeeping
+        .purge(NOW + Duration::seconds(1))
+        .await
+        .unwrap();
+    let left = "SELECT count(*) FROM calendar_events AS e
+        JOIN calendar_connections AS c ON c.id = e.calendar_connection_id
+        JOIN calendar_accounts AS a ON a.id = c.account_id
+        JOIN users AS u ON u.id = c.user_id WHERE u.email = 'bob@example.com'";
+    assert_eq!(world.number(left).await, 1);
+    for table in [
+        "calendar_events",
+        "calendar_connections",
+        "calendar_accounts",
+    ] {
+        let count = world.number(&format!("SELECT count(*) FROM {table}")).await;
+        assert_eq!(count, 1, "{table}");
+    }
 }
