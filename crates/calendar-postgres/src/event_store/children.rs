@@ -1,7 +1,7 @@
 //! The attendees and reminders of a page's events. New events insert theirs; of changed ones only
 //! what differs is written. Occurrences that inherit have none.
 //!
-//! No statement here has a conflict target: the document's unique key does not name the connection.
+//! No statement here has a conflict target: the unique key does not name the connection.
 //! Rows of an older application have no connection; they are found by their event and adopted.
 
 use calendar_domain::event::{Attendee, AttendeeType, Reminder};
