@@ -7,4 +7,4 @@ mod secrets;
 
 pub use cipher::{AesTokenCipher, CipherError};
 pub use key_ring::{KeyProblem, KeyRing, KeyRingError};
-pub use secrets::{RingSecrets, SecretsError, constant_time_eq};
+pub use secrets::{RingSecrets, SecretsError};

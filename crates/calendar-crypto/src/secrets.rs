@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ports::Secrets;
+use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{digest, hmac};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
@@ -193,16 +193,6 @@ fn readable(phc: &str) -> Option<PasswordHash> {
         .then_some(hash)
 }
 
-/// Whether two byte strings are equal, in a time that does not depend on where they differ.
-///
-/// Compares HMACs (whose comparison ring keeps constant-time) instead of the strings, so that their
-/// lengths do not show either.
-#[must_use]
-pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"constant_time_eq");
-    hmac::verify(&key, b, hmac::sign(&key, a).as_ref()).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -325,14 +315,5 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(running);
         assert!(waiting.await.unwrap().is_ok());
-    }
-
-    #[test]
-    fn equal_means_equal() {
-        assert!(constant_time_eq(b"", b""));
-        assert!(constant_time_eq(b"state", b"state"));
-        for (a, b) in [("state", "statf"), ("state", "stat"), ("", "x")] {
-            assert!(!constant_time_eq(a.as_bytes(), b.as_bytes()));
-        }
     }
 }
