@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use tokio_postgres::Client;
 
 use super::http;
 use super::services::{self, Services};
 use crate::workspace;
 
+/// The one user that a database of `dev` may hold.
 const EMAIL: &str = "demo@example.com";
 const FIRST_PASS_LIMIT: Duration = Duration::from_mins(2);
 
@@ -17,6 +19,31 @@ const FIRST_PASS_LIMIT: Duration = Duration::from_mins(2);
 pub(super) struct Account {
     api_url: String,
     pub(super) token: String,
+}
+
+/// Refuses a database that holds anybody but the demo user: the worker of `dev` has the simulator for
+/// Microsoft, and would sync their accounts against it.
+pub(super) async fn refuse_other_users(client: &Client) -> Result<()> {
+    let table = client
+        .query_one("SELECT to_regclass('users') IS NOT NULL", &[])
+        .await?;
+    if !table.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let others = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM users WHERE email IS DISTINCT FROM $1)",
+            &[&EMAIL],
+        )
+        .await
+        .context("cannot tell whose database this is")?;
+    ensure!(
+        !others.get::<_, bool>(0),
+        "the database of DATABASE_URL holds users other than {EMAIL}, whose accounts `dev` would sync \
+         against its simulator; nothing was changed: unset DATABASE_URL to use the checkout's own \
+         server, or name an empty database"
+    );
+    Ok(())
 }
 
 /// A connected calendar.
@@ -157,5 +184,41 @@ impl Account {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database;
+
+    #[tokio::test]
+    async fn a_database_with_other_users_is_refused() {
+        let url = workspace::env("DATABASE_URL").expect("run `cargo xtask test`");
+        let admin = database::connect(&url).await.unwrap();
+        let name = format!("xtask_dev_{}", std::process::id());
+        database::recreate(&admin, &name).await.unwrap();
+        let client = database::connect(&database::with_database(&url, &name))
+            .await
+            .unwrap();
+
+        let empty = refuse_other_users(&client).await;
+        let users = "CREATE TABLE users (email text NOT NULL)";
+        client.batch_execute(users).await.unwrap();
+        let nobody = refuse_other_users(&client).await;
+        let add = "INSERT INTO users VALUES ($1)";
+        client.execute(add, &[&EMAIL]).await.unwrap();
+        let demo = refuse_other_users(&client).await;
+        client.execute(add, &[&"ann@example.com"]).await.unwrap();
+        let others = refuse_other_users(&client).await;
+
+        drop(client);
+        database::drop_database(&admin, &name).await.unwrap();
+        for allowed in [empty, nobody, demo] {
+            allowed.unwrap();
+        }
+        let error = others.unwrap_err().to_string();
+        assert!(error.contains("unset DATABASE_URL"), "{error}");
+        assert!(!error.contains("ann@"), "{error}");
     }
 }

@@ -50,14 +50,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         println!("built in {:.1} s", began.elapsed().as_secs_f64());
     }
     println!("starting");
-    if options.fresh {
-        forget()?;
-    }
     let server = if options.fresh {
-        Postgres::start_fresh().await?
+        // Not before: with DATABASE_URL this fails, and the kept keys belong to what is kept.
+        let server = Postgres::start_fresh().await?;
+        forget()?;
+        server
     } else {
         Postgres::start().await?
     };
+    if !server.is_own() {
+        account::refuse_other_users(&database::connect(server.url()).await?).await?;
+    }
     let whose = if server.is_own() {
         "of this checkout"
     } else {
