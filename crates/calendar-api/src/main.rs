@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use wiring::Adapters;
+use wiring::{Adapters, CHECKS};
 
 /// How long requests in flight have once we are asked to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 /// Serves the calendar API.
 #[derive(Parser)]
 #[command(name = "calendar-api", version, after_help = help())]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Print the configuration, with secrets hidden, and exit.
     #[arg(long)]
@@ -44,12 +45,12 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let environment = Environment::of_process();
     match arguments.command {
-        Some(Command::Migrate) => match MigrateConfig::read(&environment) {
+        Some(Command::Migrate) => match MigrateConfig::read(&environment, CHECKS.database_url) {
             Ok(config) => end(migrate(&config).await),
             Err(error) => cli::refuse("calendar-api", &error),
         },
         None => {
-            let read = Config::read(&environment)
+            let read = Config::read(&environment, CHECKS)
                 .and_then(|config| Adapters::new(&config).map(|adapters| (config, adapters)));
             match read {
                 Ok((config, _)) if arguments.print_config => {
@@ -136,4 +137,34 @@ async fn serve(config: &Config, adapters: Adapters) -> anyhow::Result<()> {
 async fn patience(stop: watch::Receiver<bool>) {
     shutdown::stopped(stop).await;
     tokio::time::sleep(LAST_REQUESTS).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use calendar_runtime::config::ConfigError;
+
+    use super::*;
+
+    #[test]
+    fn one_thing_at_a_time() {
+        let parse = |arguments: &[&str]| {
+            Arguments::try_parse_from([&["calendar-api"], arguments].concat()).is_ok()
+        };
+        assert!(parse(&[]) && parse(&["migrate"]) && parse(&["--print-config"]));
+        assert!(!parse(&["--print-config", "migrate"]));
+        assert!(!parse(&["migrate", "--print-config"]));
+    }
+
+    #[test]
+    fn migrating_refuses_a_wrong_parameter_as_a_mistake_of_its_variable() {
+        let environment: Environment = [("DATABASE_URL", "postgres://me@db/cal?sslmode=on")]
+            .into_iter()
+            .collect();
+        let error: ConfigError =
+            MigrateConfig::read(&environment, CHECKS.database_url).unwrap_err();
+        let mistakes = error.mistakes();
+        assert_eq!(mistakes.len(), 1, "{error}");
+        assert_eq!(mistakes[0].variable, "DATABASE_URL");
+        assert!(mistakes[0].what.contains("sslmode"), "{error}");
+    }
 }

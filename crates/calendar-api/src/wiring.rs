@@ -13,7 +13,9 @@ use calendar_postgres::{
     Database, MigrationState, PgConfig, PgConnectSessionStore, PgConnectionStore, PgEventReader,
     PgSessionStore, PgSyncQueue, PgUserStore,
 };
-use calendar_runtime::config::{Config, ConfigError, DatabaseConfig, MicrosoftSettings, Mistake};
+use calendar_runtime::config::{
+    AdapterChecks, Config, ConfigError, DatabaseConfig, MicrosoftSettings, Mistake,
+};
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers};
 use secrecy::ExposeSecret as _;
@@ -22,6 +24,21 @@ use secrecy::ExposeSecret as _;
 const CONNECTIONS: usize = 16;
 /// A load balancer asks often, and gives up soon.
 const READY_WITHIN: Duration = Duration::from_secs(3);
+
+/// What only the adapters can find wrong with their variables.
+pub(crate) const CHECKS: AdapterChecks = AdapterChecks {
+    database_url: |url| {
+        let database = Database::connect(PgConfig {
+            url: url.clone(),
+            max_connections: 1,
+        });
+        database.map(drop).map_err(|error| unusable(&error))
+    },
+    token_keys: |keys| {
+        let keys = KeyRing::parse(keys.expose_secret());
+        keys.map(drop).map_err(|error| unusable(&error))
+    },
+};
 
 /// The adapters, ready to use; nothing is connected yet.
 pub(crate) struct Adapters {
@@ -32,7 +49,8 @@ pub(crate) struct Adapters {
 }
 
 impl Adapters {
-    /// Fails with every mistake that only an adapter can find.
+    /// Fails with every mistake that only an adapter can find, and that [`CHECKS`] did not find when
+    /// the configuration was read.
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let database = database(&config.database, CONNECTIONS);
@@ -142,12 +160,15 @@ fn microsoft(
 }
 
 fn mistake(variable: &str, error: &(dyn std::error::Error + 'static)) -> ConfigError {
-    let what = format!("cannot be used: {}", ErrorChain(error));
     Mistake {
         variable: variable.to_owned(),
-        what,
+        what: unusable(error),
     }
     .into()
+}
+
+fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
+    format!("cannot be used: {}", ErrorChain(error))
 }
 
 struct DatabaseReadiness(Database);
@@ -161,5 +182,38 @@ impl Readiness for DatabaseReadiness {
             Ok(Err(error)) => Err(NotReady::DatabaseDown(error.into())),
             Err(elapsed) => Err(NotReady::DatabaseDown(elapsed.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use calendar_runtime::Environment;
+
+    use super::*;
+
+    #[test]
+    fn what_adapters_find_is_named_together_with_what_is_missing_or_wrong() {
+        let keys = format!("{}:{}", "k".repeat(33), "A".repeat(43));
+        let environment: Environment = [
+            ("DATABASE_URL", "postgres://me:hunter2@db/cal?sslmode=on"),
+            ("CALENDAR_TOKEN_KEYS", &keys),
+            ("CALENDAR_POLL_SECONDS", "soon"),
+        ]
+        .into_iter()
+        .collect();
+        let error = Config::read(&environment, CHECKS).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines.len(), 3, "{error}");
+        for (line, (name, what)) in lines.iter().zip([
+            ("DATABASE_URL ", "sslmode"),
+            ("CALENDAR_TOKEN_KEYS ", "1 to 32"),
+            ("CALENDAR_POLL_SECONDS ", "whole number"),
+        ]) {
+            assert!(line.starts_with(name) && line.contains(what), "{line}");
+        }
+        assert!(
+            !error.contains("hunter2") && !error.contains("AAAA"),
+            "{error}"
+        );
     }
 }

@@ -15,7 +15,7 @@ use calendar_worker::{HOUSEKEEPING_EVERY, Worker, housekeep};
 use clap::Parser;
 use tracing::{error, info, warn};
 
-use wiring::Adapters;
+use wiring::{Adapters, CHECKS};
 
 /// Whoever runs `--once` runs it again soon: no long wait for a database that is away.
 const DATABASE_WAIT_ONCE: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let read = Config::read(&Environment::of_process())
+    let read = Config::read(&Environment::of_process(), CHECKS)
         .and_then(|config| Adapters::new(&config).map(|adapters| (config, adapters)));
     let (config, adapters) = match read {
         Ok(read) => read,

@@ -12,7 +12,7 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::{Claim, Lease};
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{Database, PgConfig, PgConnectionStore, PgEventStore, PgSyncQueue};
-use calendar_runtime::config::{Config, ConfigError, MicrosoftSettings, Mistake};
+use calendar_runtime::config::{AdapterChecks, Config, ConfigError, MicrosoftSettings, Mistake};
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers, SyncAccount, SyncSettings};
 use calendar_worker::Work;
@@ -26,6 +26,21 @@ const MOST_CONNECTIONS: usize = 16;
 /// For heartbeats, claims and housekeeping, so that passes cannot starve them.
 const SPARE_CONNECTIONS: usize = 4;
 
+/// What only the adapters can find wrong with their variables.
+pub(crate) const CHECKS: AdapterChecks = AdapterChecks {
+    database_url: |url| {
+        let database = Database::connect(PgConfig {
+            url: url.clone(),
+            max_connections: 1,
+        });
+        database.map(drop).map_err(|error| unusable(&error))
+    },
+    token_keys: |keys| {
+        let keys = KeyRing::parse(keys.expose_secret());
+        keys.map(drop).map_err(|error| unusable(&error))
+    },
+};
+
 /// The adapters, ready to use; nothing is connected yet.
 pub(crate) struct Adapters {
     pub(crate) database: Database,
@@ -35,7 +50,8 @@ pub(crate) struct Adapters {
 }
 
 impl Adapters {
-    /// Fails with every mistake that only an adapter can find.
+    /// Fails with every mistake that only an adapter can find, and that [`CHECKS`] did not find when
+    /// the configuration was read.
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let max_connections =
@@ -135,12 +151,15 @@ fn microsoft(
 }
 
 fn mistake(variable: &str, error: &(dyn std::error::Error + 'static)) -> ConfigError {
-    let what = format!("cannot be used: {}", ErrorChain(error));
     Mistake {
         variable: variable.to_owned(),
-        what,
+        what: unusable(error),
     }
     .into()
+}
+
+fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
+    format!("cannot be used: {}", ErrorChain(error))
 }
 
 /// The queue and the use case as the loop's work.
@@ -174,5 +193,38 @@ impl Work for AccountWork {
 
     async fn release(&self, lease: &Lease) -> PortResult<()> {
         self.queue.release(lease).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use calendar_runtime::Environment;
+
+    use super::*;
+
+    #[test]
+    fn what_adapters_find_is_named_together_with_what_is_missing_or_wrong() {
+        let keys = format!("{}:{}", "k".repeat(33), "A".repeat(43));
+        let environment: Environment = [
+            ("DATABASE_URL", "postgres://me:hunter2@db/cal?sslmode=on"),
+            ("CALENDAR_TOKEN_KEYS", &keys),
+            ("CALENDAR_POLL_SECONDS", "soon"),
+        ]
+        .into_iter()
+        .collect();
+        let error = Config::read(&environment, CHECKS).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines.len(), 3, "{error}");
+        for (line, (name, what)) in lines.iter().zip([
+            ("DATABASE_URL ", "sslmode"),
+            ("CALENDAR_TOKEN_KEYS ", "1 to 32"),
+            ("CALENDAR_POLL_SECONDS ", "whole number"),
+        ]) {
+            assert!(line.starts_with(name) && line.contains(what), "{line}");
+        }
+        assert!(
+            !error.contains("hunter2") && !error.contains("AAAA"),
+            "{error}"
+        );
     }
 }

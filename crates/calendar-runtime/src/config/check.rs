@@ -42,7 +42,7 @@ pub(super) fn word(text: &str) -> Result<String, String> {
 
 pub(super) fn tenant(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if text.chars().all(fits) {
+    if text.chars().all(fits) && !text.trim_matches('.').is_empty() {
         Ok(text.to_owned())
     } else {
         Err(

@@ -24,6 +24,16 @@ pub struct DatabaseConfig {
     pub url: SecretString,
 }
 
+/// What only the adapters that use a value can find wrong with it, so that their mistakes are named
+/// together with all others. An answer reads on from the variable's name and repeats no secret.
+#[derive(Clone, Copy, Debug)]
+pub struct AdapterChecks {
+    /// `DATABASE_URL`.
+    pub database_url: fn(&SecretString) -> Result<(), String>,
+    /// `CALENDAR_TOKEN_KEYS`.
+    pub token_keys: fn(&SecretString) -> Result<(), String>,
+}
+
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -106,16 +116,18 @@ pub struct Config {
 
 impl Config {
     /// Reads and checks everything. Fails with *every* mistake.
-    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+    pub fn read(environment: &Environment, checks: AdapterChecks) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);
-        let database = read_database(&mut reader);
+        let database = read_database(&mut reader, checks.database_url);
         let listen = reader.parsed(
             "CALENDAR_LISTEN",
             SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             check::listen,
         );
         let public_url = reader.optional("CALENDAR_PUBLIC_URL", check::public_url);
-        let token_keys = reader.required("CALENDAR_TOKEN_KEYS", check::token_keys);
+        let token_keys = reader.required("CALENDAR_TOKEN_KEYS", |text| {
+            checked(check::token_keys(text)?, checks.token_keys)
+        });
         let microsoft = read_microsoft(&mut reader);
         let signup_open = reader.parsed("CALENDAR_SIGNUP", true, |text| match text {
             "open" => Ok(true),
@@ -131,6 +143,9 @@ impl Config {
             && !check::is_loopback(url)
         {
             reader.warn("CALENDAR_PUBLIC_URL is not https: tokens of callers cross the network in the clear");
+        }
+        if public_url.is_none() && !listen.ip().is_loopback() {
+            reader.warn("CALENDAR_PUBLIC_URL is not set, though CALENDAR_LISTEN is open to other machines: browsers are sent back to the address listened on; set how they reach the API");
         }
         if microsoft.is_none() {
             reader.warn("no provider is configured: set CALENDAR_MICROSOFT_CLIENT_ID to connect Microsoft calendars");
@@ -189,10 +204,13 @@ pub struct MigrateConfig {
 }
 
 impl MigrateConfig {
-    /// Reads and checks `DATABASE_URL` and how to log.
-    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+    /// Reads and checks `DATABASE_URL`, with what only its adapter can find, and how to log.
+    pub fn read(
+        environment: &Environment,
+        database_url: fn(&SecretString) -> Result<(), String>,
+    ) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);
-        let database = read_database(&mut reader);
+        let database = read_database(&mut reader, database_url);
         let log = read_log(&mut reader);
         reader.finish()?;
         let Some(database) = database else {
@@ -202,10 +220,20 @@ impl MigrateConfig {
     }
 }
 
-fn read_database(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
+fn read_database(
+    reader: &mut Reader<'_>,
+    adapter: fn(&SecretString) -> Result<(), String>,
+) -> Option<DatabaseConfig> {
     reader
-        .required("DATABASE_URL", check::database_url)
+        .required("DATABASE_URL", |text| {
+            checked(check::database_url(text)?, adapter)
+        })
         .map(|url| DatabaseConfig { url })
+}
+
+/// A value that its adapter takes, too.
+fn checked<T>(value: T, adapter: fn(&T) -> Result<(), String>) -> Result<T, String> {
+    adapter(&value).map(|()| value)
 }
 
 fn read_microsoft(reader: &mut Reader<'_>) -> Option<MicrosoftSettings> {

@@ -6,6 +6,12 @@ use super::*;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+/// Adapters that take everything.
+const LENIENT: AdapterChecks = AdapterChecks {
+    database_url: |_| Ok(()),
+    token_keys: |_| Ok(()),
+};
+
 fn environment(more: &[(&str, &str)]) -> Environment {
     let keys = format!("k1:{KEY}");
     let mut pairs = vec![
@@ -17,7 +23,7 @@ fn environment(more: &[(&str, &str)]) -> Environment {
 }
 
 fn read(more: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::read(&environment(more))
+    Config::read(&environment(more), LENIENT)
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn every_mistake_is_named_at_once() {
     ]
     .into_iter()
     .collect();
-    let text = Config::read(&environment).unwrap_err().to_string();
+    let text = Config::read(&environment, LENIENT).unwrap_err().to_string();
     let expected = [
         "DATABASE_URL is missing; set it (PostgreSQL, as postgres://user:password@host/name)",
         "CALENDAR_LISTEN is not an IP address with a port; write it like 127.0.0.1:8080 or [::]:8080",
@@ -183,6 +189,7 @@ fn mistakes_of_single_values() {
         ),
         ("CALENDAR_PUBLIC_URL", "https://x.example/?a=b", "query"),
         ("CALENDAR_MICROSOFT_CLIENT_ID", "a b", "blank"),
+        ("CALENDAR_MICROSOFT_TENANT", "..", "is not a tenant"),
         (
             "CALENDAR_MICROSOFT_GRAPH_URL",
             "http://127.0.0.1.evil.example",
@@ -261,11 +268,56 @@ fn what_is_no_mistake_but_worth_a_word_is_warned_of() {
 }
 
 #[test]
+fn open_to_other_machines_without_a_public_url_is_warned_of() {
+    let warned = |more: &[(&str, &str)]| {
+        let config = read(more).unwrap();
+        let mut warnings = config.warnings.iter();
+        warnings.any(|warning| warning.starts_with("CALENDAR_PUBLIC_URL is not set"))
+    };
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
+        assert!(warned(&[("CALENDAR_LISTEN", listen)]), "{listen}");
+        let public = ("CALENDAR_PUBLIC_URL", "https://calendar.example");
+        assert!(!warned(&[("CALENDAR_LISTEN", listen), public]), "{listen}");
+    }
+    for listen in ["127.0.0.1:8080", "127.0.0.2:0", "[::1]:8080"] {
+        assert!(!warned(&[("CALENDAR_LISTEN", listen)]), "{listen}");
+    }
+}
+
+#[test]
+fn what_adapters_find_is_named_with_all_else_and_once_for_each_variable() {
+    let strict = AdapterChecks {
+        database_url: |_| Err("is not to the adapter's liking".to_owned()),
+        token_keys: |_| Err("are not to the adapter's liking".to_owned()),
+    };
+    let lines = |more: &[(&str, &str)]| -> Vec<String> {
+        let error = Config::read(&environment(more), strict).unwrap_err();
+        error.to_string().lines().map(str::to_owned).collect()
+    };
+    assert_eq!(
+        lines(&[("CALENDAR_SIGNUP", "maybe")]),
+        [
+            "DATABASE_URL is not to the adapter's liking",
+            "CALENDAR_TOKEN_KEYS are not to the adapter's liking",
+            "CALENDAR_SIGNUP is neither `open` nor `closed`; set one of them",
+        ]
+    );
+    let broken = lines(&[("CALENDAR_TOKEN_KEYS", "broken")]);
+    assert_eq!(broken.len(), 2, "{broken:?}");
+    assert!(broken[1].contains("has no id"), "{broken:?}");
+}
+
+#[test]
 fn migrating_needs_the_database_only() {
     let environment: Environment = [("DATABASE_URL", "postgres://me@db/cal")]
         .into_iter()
         .collect();
-    assert!(MigrateConfig::read(&environment).is_ok());
-    let error = MigrateConfig::read(&Environment::default()).unwrap_err();
-    assert_eq!(error.mistakes().len(), 1);
+    assert!(MigrateConfig::read(&environment, LENIENT.database_url).is_ok());
+    for (environment, adapter) in [
+        (Environment::default(), LENIENT.database_url),
+        (environment, |_: &_| Err("is wrong".to_owned())),
+    ] {
+        let error = MigrateConfig::read(&environment, adapter).unwrap_err();
+        assert_eq!(error.mistakes().len(), 1);
+    }
 }
