@@ -1,5 +1,6 @@
-//! Limits on signing in, per address and per account: token buckets in this process, bounded in
-//! memory. What succeeds is given back, so that only failures use a bucket up.
+//! Limits on signing in, per address and per account, and on signing up, per address: token buckets in
+//! this process, bounded in memory. A sign-in that succeeds is given back, so that only failures use
+//! a bucket up; a sign-up is not, because each costs a password hash that sign-ins wait behind.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -110,9 +111,9 @@ impl Buckets {
     }
 }
 
-/// The limits on signing in.
+/// The limits on signing in and up.
 #[derive(Debug)]
-pub(crate) struct SignInLimit {
+pub(crate) struct AttemptLimit {
     /// Keys are hashes under a secret of the process: no address is kept.
     hasher: RandomState,
     buckets: Mutex<(Buckets, Buckets)>,
@@ -122,10 +123,11 @@ pub(crate) struct SignInLimit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
     address: u64,
-    account: u64,
+    /// None for a sign-up: its account is not there yet.
+    account: Option<u64>,
 }
 
-impl Default for SignInLimit {
+impl Default for AttemptLimit {
     fn default() -> Self {
         let buckets = Mutex::new((Buckets::new(PER_ADDRESS), Buckets::new(PER_ACCOUNT)));
         Self {
@@ -135,33 +137,53 @@ impl Default for SignInLimit {
     }
 }
 
-impl SignInLimit {
-    /// Lets an attempt through, or says how long to wait.
-    pub(crate) fn attempt(
+impl AttemptLimit {
+    /// Lets an attempt to sign in through, or says how long to wait.
+    pub(crate) fn sign_in(
         &self,
         address: Option<IpAddr>,
         email: &str,
         now: Instant,
     ) -> Result<Attempt, Duration> {
-        let attempt = Attempt {
-            address: self.hasher.hash_one(address.map(network)),
-            account: self.hasher.hash_one(email.trim().to_lowercase()),
-        };
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let (addresses, accounts) = &mut *buckets;
-        addresses.take(attempt.address, now)?;
-        accounts.take(attempt.account, now).inspect_err(|_| {
-            // Refused because of the account: others behind the address are not to blame.
-            addresses.give_back(attempt.address, now);
-        })?;
-        Ok(attempt)
+        let account = self.hasher.hash_one(email.trim().to_lowercase());
+        self.attempt(address, Some(account), now)
     }
 
-    /// Gives an attempt back: it succeeded, or failed for a reason of ours.
+    /// The same for signing up, from the address's one bucket.
+    pub(crate) fn sign_up(
+        &self,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Attempt, Duration> {
+        self.attempt(address, None, now)
+    }
+
+    fn attempt(
+        &self,
+        address: Option<IpAddr>,
+        account: Option<u64>,
+        now: Instant,
+    ) -> Result<Attempt, Duration> {
+        let address = self.hasher.hash_one(address.map(network));
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (addresses, accounts) = &mut *buckets;
+        addresses.take(address, now)?;
+        if let Some(account) = account {
+            accounts.take(account, now).inspect_err(|_| {
+                // Refused because of the account: others behind the address are not to blame.
+                addresses.give_back(address, now);
+            })?;
+        }
+        Ok(Attempt { address, account })
+    }
+
+    /// Gives an attempt back: a sign-in succeeded, or it failed for a reason of ours.
     pub(crate) fn give_back(&self, attempt: Attempt, now: Instant) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.0.give_back(attempt.address, now);
-        buckets.1.give_back(attempt.account, now);
+        if let Some(account) = attempt.account {
+            buckets.1.give_back(account, now);
+        }
     }
 }
 
@@ -186,48 +208,61 @@ mod tests {
 
     #[test]
     fn an_account_runs_out_and_recovers() {
-        let (limit, now) = (SignInLimit::default(), Instant::now());
+        let (limit, now) = (AttemptLimit::default(), Instant::now());
         for index in 0_u8..10 {
             let from = Some(address(&format!("192.0.2.{index}")));
-            limit.attempt(from, "A@b.co", now).unwrap();
+            limit.sign_in(from, "A@b.co", now).unwrap();
         }
         let wait = limit
-            .attempt(Some(address("192.0.2.99")), " a@B.co", now)
+            .sign_in(Some(address("192.0.2.99")), " a@B.co", now)
             .unwrap_err();
         assert_eq!(wait, Duration::from_secs(10));
         limit
-            .attempt(Some(address("192.0.2.99")), "other@b.co", now)
+            .sign_in(Some(address("192.0.2.99")), "other@b.co", now)
             .unwrap();
         limit
-            .attempt(Some(address("192.0.2.99")), "a@b.co", now + wait)
+            .sign_in(Some(address("192.0.2.99")), "a@b.co", now + wait)
             .unwrap();
     }
 
     #[test]
     fn an_address_runs_out_whatever_the_account() {
-        let (limit, now) = (SignInLimit::default(), Instant::now());
+        let (limit, now) = (AttemptLimit::default(), Instant::now());
         for index in 0..60 {
             // All of them in one /64.
             let from = Some(address(&format!("2001:db8::{index}")));
-            limit.attempt(from, &format!("{index}@b.co"), now).unwrap();
+            limit.sign_in(from, &format!("{index}@b.co"), now).unwrap();
         }
         assert!(
             limit
-                .attempt(Some(address("2001:db8::ffff")), "new@b.co", now)
+                .sign_in(Some(address("2001:db8::ffff")), "new@b.co", now)
                 .is_err()
         );
         assert!(
             limit
-                .attempt(Some(address("2001:db8:0:1::1")), "new@b.co", now)
+                .sign_in(Some(address("2001:db8:0:1::1")), "new@b.co", now)
                 .is_ok()
         );
     }
 
     #[test]
+    fn signing_up_uses_the_same_address_up() {
+        let (limit, now) = (AttemptLimit::default(), Instant::now());
+        let (here, there) = (Some(address("192.0.2.1")), Some(address("192.0.2.2")));
+        for _ in 0..60 {
+            limit.sign_up(here, now).unwrap();
+        }
+        assert_eq!(limit.sign_up(here, now).unwrap_err().as_secs(), 1);
+        assert!(limit.sign_in(here, "a@b.co", now).is_err());
+        assert!(limit.sign_up(there, now).is_ok());
+        assert!(limit.sign_in(there, "a@b.co", now).is_ok());
+    }
+
+    #[test]
     fn successes_cost_nothing() {
-        let (limit, now) = (SignInLimit::default(), Instant::now());
+        let (limit, now) = (AttemptLimit::default(), Instant::now());
         for _ in 0..1_000 {
-            let attempt = limit.attempt(None, "a@b.co", now).unwrap();
+            let attempt = limit.sign_in(None, "a@b.co", now).unwrap();
             limit.give_back(attempt, now);
         }
     }

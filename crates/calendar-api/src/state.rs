@@ -10,7 +10,7 @@ use calendar_domain::ports::{
 use calendar_sync::{Authenticate, CompleteConnect, Providers, SignIn, SignUp, StartConnect};
 use url::Url;
 
-use crate::limit::SignInLimit;
+use crate::limit::AttemptLimit;
 
 /// The path that the provider sends browsers back to; part of what is registered with it.
 pub const CALLBACK_PATH: &str = "/v1/oauth/callback";
@@ -84,7 +84,7 @@ pub(crate) struct Shared {
     pub(crate) signup_open: bool,
     /// Serialised, the API's own among them.
     pub(crate) return_origins: Vec<String>,
-    pub(crate) sign_in_limit: SignInLimit,
+    pub(crate) attempts: AttemptLimit,
 }
 
 impl AppState {
@@ -141,7 +141,7 @@ impl AppState {
             ports,
             signup_open: settings.signup_open,
             return_origins,
-            sign_in_limit: SignInLimit::default(),
+            attempts: AttemptLimit::default(),
         }))
     }
 }

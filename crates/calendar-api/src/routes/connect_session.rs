@@ -25,6 +25,8 @@ const OAUTH_PROVIDERS: &[(&str, CalendarProvider)] = &[
 ];
 /// Calendars that one request may name.
 const MOST_CALENDARS: usize = 500;
+/// Characters of a calendar's id, as the table holds them.
+const LONGEST_CALENDAR_ID: usize = 255;
 
 /// A round trip that was begun.
 #[derive(Debug, Serialize)]
@@ -87,8 +89,10 @@ fn calendars(value: Value) -> Checked<CalendarChoice> {
             Err(format!("names more than {MOST_CALENDARS} calendars").into())
         }
         Value::Array(ids) => {
-            let ids: Checked<Vec<_>> = ids.into_iter().map(check::line(1..=1024)).collect();
-            ids.map(CalendarChoice::Some).map_err(|_| WRONG.into())
+            let id = check::line(1..=LONGEST_CALENDAR_ID);
+            let ids: Checked<Vec<_>> = ids.into_iter().map(id).collect();
+            ids.map(CalendarChoice::Some)
+                .map_err(|what| format!("names an id that {what}").into())
         }
         _ => Err(WRONG.into()),
     }
@@ -164,12 +168,14 @@ mod tests {
             calendars(json!(["a"])).unwrap(),
             CalendarChoice::Some(vec!["a".into()])
         );
+        assert!(calendars(json!(["é".repeat(255)])).is_ok());
         let many: Vec<_> = (0..501).map(|n| n.to_string()).collect();
         for bad in [
             json!("some"),
             json!([]),
             json!([1]),
             json!([""]),
+            json!(["é".repeat(256)]),
             json!({}),
             json!(many),
         ] {

@@ -36,12 +36,12 @@ pub(crate) async fn sign_in(
 
     let attempt = state
         .0
-        .sign_in_limit
-        .attempt(peer, &email, StdInstant::now())
+        .attempts
+        .sign_in(peer, &email, StdInstant::now())
         .map_err(Problem::too_many)?;
     let answer = state.0.sign_in.run(&email, password).await;
     if !matches!(answer, Err(SignInError::WrongCredentials)) {
-        state.0.sign_in_limit.give_back(attempt, StdInstant::now());
+        state.0.attempts.give_back(attempt, StdInstant::now());
     }
     match answer {
         Ok(signed_in) => {

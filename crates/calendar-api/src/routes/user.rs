@@ -1,5 +1,7 @@
 //! `POST /v1/users` and `/v1/me`: signing up, and one's own account.
 
+use std::time::Instant as StdInstant;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,7 +11,7 @@ use calendar_sync::{SignUpError, SignUpInput};
 use serde::Serialize;
 
 use crate::check;
-use crate::extract::{Caller, JsonBody, NoQuery};
+use crate::extract::{Caller, JsonBody, NoQuery, Peer};
 use crate::problem::Problem;
 use crate::respond::Instant;
 use crate::state::AppState;
@@ -44,6 +46,7 @@ impl From<User> for UserResponse {
 /// `POST /v1/users`.
 pub(crate) async fn sign_up(
     State(state): State<AppState>,
+    Peer(peer): Peer,
     _: NoQuery,
     JsonBody(mut fields): JsonBody,
 ) -> Result<(StatusCode, Json<UserResponse>), Problem> {
@@ -66,13 +69,22 @@ pub(crate) async fn sign_up(
             last_name: last_name.flatten(),
         })
     })?;
+
+    let attempt = state
+        .0
+        .attempts
+        .sign_up(peer, StdInstant::now())
+        .map_err(Problem::too_many)?;
     match state.0.sign_up.run(input).await {
         Ok(user) => Ok((StatusCode::CREATED, Json(user.into()))),
         Err(SignUpError::EmailTaken) => Err(Problem::conflict(
             "email_taken",
             "A user with this e-mail address exists.",
         )),
-        Err(SignUpError::Port(error)) => Err(error.into()),
+        Err(SignUpError::Port(error)) => {
+            state.0.attempts.give_back(attempt, StdInstant::now());
+            Err(error.into())
+        }
     }
 }
 

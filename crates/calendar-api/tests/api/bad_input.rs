@@ -323,6 +323,12 @@ async fn with_wrong_fields() {
             &["/calendars", "/return_url"],
         ),
         (
+            "POST",
+            "/v1/connect_sessions",
+            json!({"provider": "microsoft", "calendars": ["a", "x".repeat(256)]}),
+            &["/calendars"],
+        ),
+        (
             "PATCH",
             &connection,
             json!({"paused": "yes", "calendar_name": "", "calendar_color": "red"}),

@@ -55,17 +55,21 @@ async fn a_database_that_is_away_is_a_503_and_recovers() {
 }
 
 #[tokio::test]
-async fn failing_sign_ins_of_ours_do_not_use_the_limit_up() {
+async fn failing_sign_ins_and_sign_ups_of_ours_do_not_use_the_limit_up() {
     let app = App::signed_in().await;
     let sign = json!({"email": "ada@example.com", "password": PASSWORD});
     *app.world.failure.lock().unwrap() = Some(FailureClass::Retryable);
-    for _ in 0..30 {
-        app.post("/v1/sessions", &sign)
-            .await
-            .assert_problem(503, "database_unavailable");
+    let new = json!({"email": "bob@example.com", "password": PASSWORD});
+    for _ in 0..100 {
+        for (path, body) in [("/v1/sessions", &sign), ("/v1/users", &new)] {
+            app.post(path, body)
+                .await
+                .assert_problem(503, "database_unavailable");
+        }
     }
     *app.world.failure.lock().unwrap() = None;
     assert_eq!(app.post("/v1/sessions", &sign).await.status, 201);
+    assert_eq!(app.post("/v1/users", &new).await.status, 201);
 }
 
 #[tokio::test]

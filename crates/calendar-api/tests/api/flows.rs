@@ -105,6 +105,33 @@ async fn signing_in_often_is_no_offence() {
 }
 
 #[tokio::test]
+async fn signing_up_goes_under_the_limit_of_the_address() {
+    let app = App::new();
+    let taken = json!({"email": "ada@example.com", "password": PASSWORD});
+    assert_eq!(app.post("/v1/users", &taken).await.status, 201);
+    // What is wrong in itself costs nothing.
+    for _ in 0..100 {
+        app.post(
+            "/v1/users",
+            &json!({"email": "ada@example.com", "password": "short"}),
+        )
+        .await
+        .assert_invalid(&["/password"]);
+    }
+    let mut let_through = 0;
+    while app.post("/v1/users", &taken).await.status == 409 {
+        let_through += 1;
+        assert!(let_through < 200, "there is no limit");
+    }
+    // The bucket holds 60, and fills by one a second meanwhile.
+    assert!(let_through >= 59, "{let_through}");
+    let new = json!({"email": "bob@example.com", "password": PASSWORD});
+    app.post("/v1/users", &new)
+        .await
+        .assert_problem(429, "too_many_attempts");
+}
+
+#[tokio::test]
 async fn a_connection_is_changed_synced_and_removed_by_its_user_only() {
     let mut app = App::signed_in().await;
     let user = app.world.user("ada@example.com");
