@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use calendar_e2e::{Binary, Process, Proxy, World, eventually};
 use calendar_postgres::testing::TestDatabase;
-use calendar_simulator::Options;
+use calendar_simulator::{Options, Quirks};
 use reqwest::Method;
 use serde_json::json;
 
@@ -108,7 +108,7 @@ async fn a_database_that_goes_away_gives_503_and_comes_back_by_itself() {
     eventually("both say that they wait", || async {
         [&world.api, &world.worker]
             .iter()
-            .all(|process| process.log().to_lowercase().contains("database"))
+            .all(|process| process.log().contains("waiting for the database"))
     })
     .await;
     let ready = async || {
@@ -172,7 +172,15 @@ async fn a_database_that_goes_away_gives_503_and_comes_back_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_in_mid_pass_loses_nothing() {
     const MAILBOX: &str = "ann@contoso.example";
-    let mut world = World::start_with(Options::default(), &[]).await;
+    // Slow enough that the pass is under way when its first page is seen.
+    let options = Options {
+        quirks: Quirks {
+            latency_ms: 150,
+            ..Quirks::default()
+        },
+        ..Options::default()
+    };
+    let mut world = World::start_with(options, &[]).await;
     world
         .simulator
         .create_mailbox(MAILBOX, "Ann", "UTC")
@@ -202,6 +210,15 @@ async fn a_worker_that_is_killed_in_mid_pass_loses_nothing() {
     .await;
     world.worker.signal("KILL").await;
     world.worker.end(LONG).await;
+    let unfinished: i64 = client
+        .query_one(
+            "SELECT count(*) FROM calendar_sync_states WHERE pass_id IS NOT NULL",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(unfinished, 1, "the worker was killed in mid pass");
     // The dead worker's lease runs out by itself; here it is made to, so that the test is quick.
     client
         .execute("UPDATE calendar_accounts SET lease_expires_at = now()", &[])
