@@ -67,10 +67,13 @@ impl PortError {
         }
     }
 
+    /// The code of [`PortError::lease_lost`].
+    pub const LEASE_LOST: &'static str = "lease_lost";
+
     /// The lease was taken over by another worker: everything of this pass must stop.
     #[must_use]
     pub fn lease_lost() -> Self {
-        Self::new(FailureClass::Conflict, "lease_lost")
+        Self::new(FailureClass::Conflict, Self::LEASE_LOST)
     }
 }
 

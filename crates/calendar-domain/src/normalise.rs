@@ -15,8 +15,6 @@ pub const TITLE: usize = 500;
 pub const LOCATION: usize = 500;
 /// All identifiers, addresses and names of VARCHAR(255), in characters.
 pub const NAME: usize = 255;
-/// `calendar_events.ical_uid`, in characters.
-pub const ICAL_UID: usize = 1024;
 /// Zone names, in characters.
 pub const ZONE: usize = 100;
 
@@ -67,8 +65,11 @@ pub fn normalise(mut event: ProviderEvent) -> ProviderEvent {
             &std::mem::replace(id, stored),
         );
     }
-    clean(&mut event.ical_uid);
-    cut(&mut event.ical_uid, ICAL_UID, "ical_uid", &mut whole);
+    if let Some(id) = &mut event.ical_uid
+        && let Cow::Owned(stored) = stored_identifier(id)
+    {
+        keep(&mut whole, "ical_uid", &std::mem::replace(id, stored));
+    }
     if let Some(teams) = &mut event.teams {
         clean(&mut teams.meeting_url);
         clean(&mut teams.conference_id);

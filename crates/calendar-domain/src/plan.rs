@@ -129,6 +129,9 @@ pub struct WritePlan {
     pub displaced: Vec<EventId>,
     /// Live rows that become tombstones; of a master, all its instances too.
     pub removed: Vec<EventId>,
+    /// Rows that were masters and are none any more: their live instances become tombstones, but for
+    /// those that `writes` gives another place.
+    pub no_longer_masters: Vec<EventId>,
     /// Rows that the pass has seen, written or not (new ones too).
     pub seen: Vec<EventId>,
     /// Entries whose row is as it should be.
@@ -511,6 +514,14 @@ fn write(
         ),
     };
     let parent = key.map(|(parent, _)| parent);
+    // Graph keeps the id when a series becomes a single event, and removes no occurrence by name.
+    let is_master = matches!(&content, RowContent::Full(event, _) if matches!(event.kind, EventKind::Master { .. }));
+    if !is_master
+        && let Some(row) = &row
+        && row.inheritable.is_some()
+    {
+        plan.no_longer_masters.push(row.id);
+    }
     // A new master got its id before its row was looked for.
     let new_id = || {
         masters

@@ -54,7 +54,10 @@ fn inner(span: EventSpan, window: SyncWindow) -> SyncWindow {
     let margin = time::Duration::days(1) + (span.end().to_column() - span.start().to_column());
     SyncWindow {
         start: window.start,
-        end: (window.end - margin).max(window.start),
+        end: window
+            .end
+            .checked_sub(margin)
+            .map_or(window.start, |end| end.max(window.start)),
     }
 }
 
@@ -130,7 +133,7 @@ fn still_made(
     };
     let moment = SyncWindow {
         start: at,
-        end: at + time::Duration::SECOND,
+        end: at.checked_add(time::Duration::SECOND).unwrap_or(at),
     };
     rule.starts_in(series.span, &zone, moment).contains(&start)
 }

@@ -165,6 +165,13 @@ impl Rows {
             };
             self.0.insert(write.id, (row, span));
         }
+        let written: HashSet<EventId> = plan.writes.iter().map(|write| write.id).collect();
+        for (row, _) in self.0.values_mut() {
+            let parent = |of: &[EventId]| row.parent.is_some_and(|parent| of.contains(&parent));
+            if parent(&plan.no_longer_masters) && !written.contains(&row.id) {
+                row.deleted = true;
+            }
+        }
         for (row, _) in self.0.values_mut() {
             if plan.removed.contains(&row.id)
                 || row
@@ -356,6 +363,17 @@ fn a_tombstone_that_comes_back_takes_the_row_that_lives_in_its_place() {
     rows.apply(vec![exception("E1", "M", MONDAY, MONDAY)]);
     assert_eq!(rows.row("E1").id, living);
     assert_eq!(rows.live(), ["E1", "M"]);
+}
+
+#[test]
+fn a_series_that_becomes_a_single_event_leaves_no_instance() {
+    let mut rows = Rows::default();
+    rows.apply(vec![master("M", "m"), occurrence("M1", "M", MONDAY)]);
+    let id = rows.row("M").id;
+    let plan = rows.apply(vec![single("M", "m")]);
+    assert_eq!(plan.no_longer_masters, [id]);
+    assert_eq!(rows.live(), ["M"]);
+    assert_eq!(rows.apply(vec![single("M", "m")]).no_longer_masters, []);
 }
 
 #[test]

@@ -127,6 +127,20 @@ async fn make_way(
             .await?;
     }
     removed += remove(connection, id, &plan.removed, now).await?;
+    if !plan.no_longer_masters.is_empty() {
+        let written: Vec<Uuid> = plan.writes.iter().map(|write| write.id.0).collect();
+        let sql = "
+            UPDATE calendar_events AS e SET deleted_at = $2, updated_at = $2, teams_enabled = false
+            WHERE e.calendar_connection_id = $1 AND e.parent_event_id = ANY ($3)
+              AND e.deleted_at IS NULL AND e.id <> ALL ($4)";
+        removed += Statement::new(sql)
+            .bind::<SqlUuid, _>(id.0)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Array<SqlUuid>, _>(uuids(&plan.no_longer_masters))
+            .bind::<Array<SqlUuid>, _>(written)
+            .run(connection)
+            .await?;
+    }
     Ok(removed + evict(connection, id, plan, known, now).await?)
 }
 

@@ -36,31 +36,35 @@ macro_rules! ended {
     };
 }
 
+/// The connections stay locked until the events are gone: nobody revives them meanwhile.
 const ENDED_EVENTS: &str = concat!(
-    "WITH ended AS (
-        SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
-        WHERE e.calendar_connection_id IN (SELECT c.id ",
+    "WITH connections AS MATERIALIZED (SELECT c.id ",
     ended!(),
-    ") LIMIT $2
+    " FOR NO KEY UPDATE OF c SKIP LOCKED),
+    ended AS (
+        SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
+        WHERE e.calendar_connection_id IN (SELECT id FROM connections) LIMIT $2
     )
     DELETE FROM calendar_events AS e USING ended
     WHERE e.calendar_connection_id = ended.calendar_connection_id AND e.id = ended.id"
 );
 
 const ENDED_CONNECTIONS: &str = concat!(
-    "DELETE FROM calendar_connections WHERE id IN (SELECT c.id ",
+    "WITH connections AS MATERIALIZED (SELECT c.id ",
     ended!(),
     " AND NOT EXISTS (
             SELECT 1 FROM calendar_events AS e WHERE e.calendar_connection_id = c.id)
-        LIMIT $2)"
+        LIMIT $2 FOR UPDATE OF c SKIP LOCKED)
+    DELETE FROM calendar_connections AS c USING connections WHERE c.id = connections.id"
 );
 
 const ENDED_ACCOUNTS: &str = "
-    DELETE FROM calendar_accounts WHERE id IN (
+    WITH accounts AS MATERIALIZED (
         SELECT a.id FROM calendar_accounts AS a
         WHERE a.deleted_at < $1 AND NOT EXISTS (
             SELECT 1 FROM calendar_connections AS c WHERE c.account_id = a.id)
-        LIMIT $2)";
+        LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
+    DELETE FROM calendar_accounts AS a USING accounts WHERE a.id = accounts.id";
 
 const API_SESSIONS: &str = "
     DELETE FROM api_sessions WHERE id IN (

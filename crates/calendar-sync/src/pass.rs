@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use calendar_domain::event::{EventChange, EventKind, ProviderEventId};
-use calendar_domain::failure::{FailureClass, PortResult};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::PassId;
 use calendar_domain::ports::{CalendarReader, Clock, EventStore};
 use calendar_domain::series::{Suspects, judge};
@@ -18,7 +18,7 @@ use crate::SyncSettings;
 use crate::access::Access;
 
 /// Series judged between two reads of the store: bounds the memory, whatever the calendar's size.
-const SERIES_AT_ONCE: u32 = 20;
+const SERIES_AT_ONCE: u32 = 100;
 
 /// Fewer unseen events than this are removed without a second look.
 const REMOVALS_NEVER_SUSPICIOUS: u64 = 20;
@@ -93,7 +93,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 None => self.fetch(&from).await,
             };
             let page = match fetched {
-                Err(error) if error.class == FailureClass::NeedsResync && !self.restarted => {
+                Err(error) if refuses_the_cursor(&error, &from) && !self.restarted => {
                     tracing::info!(connection = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
                     self.pass = full_pass(self.settings, self.clock.now());
                     self.restarted = true;
@@ -156,6 +156,11 @@ impl<'a, 'p> PassRun<'a, 'p> {
     /// Stores a page. Whether the pass ended with it.
     async fn store(&mut self, page: ChangesPage) -> PortResult<bool> {
         let mut changes = page.changes;
+        for change in &changes {
+            if let EventChange::Rejected { reason, .. } = change {
+                tracing::warn!(connection = %self.connection.id, reason, "an event is set aside");
+            }
+        }
         self.add_missing_masters(&mut changes).await?;
         let nothing_to_judge = self.pass.kind == PassKind::Delta
             && !self.pass.touched_series
@@ -297,7 +302,13 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 let actual = if suspects.any() {
                     let (reader, calendar) = (self.reader, &self.connection.calendar);
                     let window = self.pass.window;
-                    with_token!(self.access, token => reader.instances(&token, calendar, &series.master, window))?
+                    let answer = with_token!(self.access, token => reader.instances(&token, calendar, &series.master, window));
+                    match answer {
+                        // It was a series when its page was read, and is none now: the next pass will
+                        // say what it is. Nothing is concluded from this one.
+                        Err(error) if error.class == FailureClass::InvalidInput => continue,
+                        actual => actual?,
+                    }
                 } else {
                     Vec::new()
                 };
@@ -354,6 +365,16 @@ impl<'a, 'p> PassRun<'a, 'p> {
             requested_seq: self.connection.requested_seq,
             unseen,
         }
+    }
+}
+
+/// Whether a full pass may help: the cursor is no longer good, or the provider calls the request that
+/// it made itself, as a link, invalid.
+fn refuses_the_cursor(error: &PortError, from: &ChangesFrom) -> bool {
+    match error.class {
+        FailureClass::NeedsResync => true,
+        FailureClass::InvalidInput => matches!(from, ChangesFrom::Cursor(_)),
+        _ => false,
     }
 }
 

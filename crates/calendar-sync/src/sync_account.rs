@@ -142,7 +142,7 @@ impl SyncAccount {
                 return Ok(());
             }
         };
-        for connection in &claim.connections {
+        for (index, connection) in claim.connections.iter().enumerate() {
             if *stop.borrow() {
                 return Ok(());
             }
@@ -171,7 +171,7 @@ impl SyncAccount {
             log(&report, &result);
             reports.push(report);
             let Err(error) = result else { continue };
-            if error.class == FailureClass::Conflict {
+            if error.code == PortError::LEASE_LOST {
                 return Err(error);
             }
             if self
@@ -179,6 +179,12 @@ impl SyncAccount {
                 .await
                 .is_break()
             {
+                // The others would only run into the same limit.
+                if error.class == FailureClass::RateLimited {
+                    for waiting in &claim.connections[index + 1..] {
+                        let _ = self.give_up(&claim.lease, waiting, &error).await;
+                    }
+                }
                 return Ok(());
             }
         }
@@ -231,12 +237,15 @@ impl SyncAccount {
 /// How long to wait: what the provider asked for, else exponential with full jitter (`chance` from 0
 /// to 1), and longer where trying again helps only after somebody has changed something.
 fn backoff(failures: u32, error: &PortError, chance: f64) -> StdDuration {
-    if let Some(asked) = error.retry_after {
-        return asked.min(RETRY_AFTER_MOST);
-    }
     let most = BACKOFF_FIRST
         .saturating_mul(1 << failures.min(10))
         .min(BACKOFF_MOST);
+    if let Some(asked) = error.retry_after {
+        // Not less than our own wait: "at once", for ever, is no wait at all.
+        return asked
+            .min(RETRY_AFTER_MOST)
+            .max(StdDuration::from_secs(1) + most.mul_f64(chance));
+    }
     match error.class {
         FailureClass::Permanent | FailureClass::InvalidInput => {
             BACKOFF_MOST / 2 + (BACKOFF_MOST / 2).mul_f64(chance)

@@ -100,7 +100,7 @@ pub(super) async fn print_todays_teams_meetings(
         ]);
     }
     println!(
-        "\ntoday's Teams meetings in \"{}\", by the schema document's query:",
+        "\ntoday's Teams meetings in \"{}\", by a query on the table:",
         connection.name
     );
     if meetings.is_empty() {

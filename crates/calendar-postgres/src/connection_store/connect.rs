@@ -115,7 +115,6 @@ pub(super) async fn connect(
     }
     insert(connection, new, account, &targets, now).await?;
     update(connection, new, account, &targets, now).await?;
-    write_states(connection, account, &targets, now).await?;
     // The grant is the account's: all its connections get it.
     let all = "SELECT id FROM calendar_connections
         WHERE account_id = $1 AND deleted_at IS NULL AND is_connected
@@ -125,6 +124,8 @@ pub(super) async fn connect(
         .rows(connection)
         .await?;
     let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+    // After the connections are locked: the fence's order is account, connection, state.
+    write_states(connection, account, &targets, now).await?;
     store_tokens(connection, cipher, &ids, &new.grant, now).await?;
     Ok(connected)
 }
