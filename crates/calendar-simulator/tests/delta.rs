@@ -1,4 +1,5 @@
 //! calendarView/delta over HTTP: rounds, pages, links, and every way in which it differs from its documentation.
+//! Long because each oddity has a test of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::too_many_lines,

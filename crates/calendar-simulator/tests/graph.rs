@@ -1,4 +1,5 @@
 //! Graph over HTTP, except delta: shapes, windows, writing, access, headers, errors, throttling.
+//! Long because it is one table of behaviours, each by itself.
 #![allow(
     clippy::unwrap_used,
     clippy::too_many_lines,

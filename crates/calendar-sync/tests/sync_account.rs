@@ -1,4 +1,5 @@
 //! A pass, over mocked ports: what is asked, what is stored, in which order, and what a failure does.
+//! Long because each rule of a pass has a test of its own, all over the same mocks.
 
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
