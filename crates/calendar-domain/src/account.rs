@@ -129,6 +129,8 @@ pub struct CalendarListing {
     pub can_edit: bool,
     /// The address of its owner, where that is said.
     pub owner_email: Option<String>,
+    /// Whether it is another's, shared with this mailbox: it gives no pushes.
+    pub is_shared: bool,
 }
 
 /// Where a sealed value stands; sealed into it, so that it opens nowhere else.

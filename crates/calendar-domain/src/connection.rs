@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use crate::account::{AccountIdentity, CalendarListing, TokenGrant};
 use crate::ids::{AccountId, ConnectionId, UserId};
 use crate::provider::CalendarProvider;
+use crate::subscription::PushHealth;
 use crate::sync::{Mailbox, SyncWindow};
 
 /// How a connection is doing; each state that is not well has one remedy.
@@ -49,6 +50,8 @@ pub struct CalendarConnection {
     pub delegate_email: Option<String>,
     /// How it is doing.
     pub status: ConnectionStatus,
+    /// How changes are told to us.
+    pub push: PushHealth,
     /// When the last pass ended.
     pub last_synced_at: Option<OffsetDateTime>,
     /// The window that the store covers.

@@ -62,6 +62,8 @@ typed_id! {
     ConnectSessionId;
     /// One pass over one connection, over all its pages and restarts (`calendar_sync_states.pass_id`).
     PassId;
+    /// One push subscription (`webhook_subscriptions.id`).
+    SubscriptionId;
     /// One worker process (`calendar_accounts.lease_owner`).
     WorkerId;
 }

@@ -16,6 +16,7 @@ pub mod provider;
 pub mod query;
 pub mod recurrence;
 pub mod series;
+pub mod subscription;
 pub mod sync;
 pub mod user;
 mod version;

@@ -6,6 +6,7 @@ use crate::account::{Account, StoredTokens};
 use crate::event::{EventChange, EventMoment, EventSpan, ProviderEventId};
 use crate::ids::{AccountId, ConnectionId, EventId, PassId, UserId, WorkerId};
 use crate::recurrence::RecurrenceRule;
+use crate::subscription::{ClaimedPush, PushLook};
 
 /// A time window, the end exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,13 +141,15 @@ pub struct Lease {
     pub fence: i64,
 }
 
-/// An account to work on, with those of its connections that are due.
+/// An account to work on, with those of its connections that are due (none when only its push is).
 #[derive(Debug)]
 pub struct Claim {
     /// The right to do so.
     pub lease: Lease,
     /// The account.
     pub account: Account,
+    /// How its push stands.
+    pub push: ClaimedPush,
     /// What is due, longest overdue first.
     pub connections: Vec<DueConnection>,
 }
@@ -166,6 +169,12 @@ pub struct DueConnection {
     pub synced: Option<(Cursor, SyncWindow)>,
     /// A pass that was begun and not ended.
     pub pass: Option<Pass>,
+    /// When its last pass ended; `None` before the first one has.
+    pub last_synced_at: Option<OffsetDateTime>,
+    /// Its calendar is another's: pushes do not cover it.
+    pub is_shared: bool,
+    /// A push asked for this pass: which look after it.
+    pub push_look: Option<PushLook>,
     /// The number of requests at the time of the claim.
     pub requested_seq: i64,
     /// Passes that failed one after another.
@@ -203,6 +212,8 @@ pub struct PassEnd {
     pub sync_token: Cursor,
     /// When the next pass is due, unless another was asked for meanwhile.
     pub next_due_at: OffsetDateTime,
+    /// The look after a push that the next pass is; `None` when it is no such look.
+    pub push_look: Option<PushLook>,
     /// `requested_seq` as it was claimed: if it has moved, the connection is due now.
     pub requested_seq: i64,
     /// What to do with rows in the window that a full pass did not see.

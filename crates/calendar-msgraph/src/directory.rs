@@ -78,6 +78,7 @@ fn listing(calendar: WireCalendar) -> Option<CalendarListing> {
         is_primary: calendar.is_default_calendar.unwrap_or(false),
         can_edit: calendar.can_edit.unwrap_or(false),
         owner_email: calendar.owner.and_then(|owner| non_empty(owner.address)),
+        is_shared: false,
     })
 }
 
@@ -118,6 +119,7 @@ mod tests {
                 is_primary: true,
                 can_edit: true,
                 owner_email: Some("ada@example.com".to_owned()),
+                is_shared: false,
             })
         );
         let bare = calendar(r#"{"id":"a","name":null,"owner":{"address":""}}"#).unwrap();

@@ -14,6 +14,7 @@ use calendar_domain::normalise::NAME;
 use calendar_domain::ports::{ConnectionStore, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::Listed;
+use calendar_domain::subscription::PushHealth;
 use calendar_domain::sync::{Lease, SyncWindow};
 use diesel::sql_types::{
     Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
@@ -162,6 +163,7 @@ impl ConnectionRow {
             can_edit: self.can_edit,
             delegate_email: self.delegate_email,
             status,
+            push: PushHealth::Off,
             last_synced_at: self.last_synced_at,
             window: window.map(|(start, end)| SyncWindow { start, end }),
             next_sync_at: self.due_at.filter(|_| !waits),

@@ -9,6 +9,7 @@ use calendar_domain::failure::PortResult;
 use calendar_domain::ids::{AccountId, ConnectionId, PassId, UserId, WorkerId};
 use calendar_domain::ports::{SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::subscription::ClaimedPush;
 use calendar_domain::sync::{
     CalendarRef, Claim, Cursor, DueConnection, Lease, Mailbox, Pass, PassFailure, PassKind,
     PassPosition, SyncWindow,
@@ -67,7 +68,7 @@ const CLAIM: &str = "
     SELECT a.id AS account_id, a.user_id, a.provider::text AS provider, a.tenant_id,
         a.provider_user_id, a.email, a.display_name, a.lease_fence,
         c.id AS connection_id, c.calendar_id, c.mailbox, c.access_token, c.refresh_token,
-        c.token_expires_at, c.sync_token, s.window_start, s.window_end, s.pass_id,
+        c.token_expires_at, c.sync_token, c.last_synced_at, s.window_start, s.window_end, s.pass_id,
         s.pass_kind::text AS pass_kind, s.pass_cursor, s.pass_sync_token, s.pass_window_start,
         s.pass_window_end, s.pass_touched_series, s.requested_seq, s.failure_count, s.removal_held
     FROM leased AS a
@@ -108,6 +109,8 @@ struct ClaimRow {
     token_expires_at: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Text>)]
     sync_token: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_synced_at: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     window_start: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -196,6 +199,9 @@ impl ClaimRow {
             tokens,
             synced: self.sync_token.map(Cursor).zip(window),
             pass,
+            last_synced_at: self.last_synced_at,
+            is_shared: false,
+            push_look: None,
             requested_seq: self.requested_seq,
             failure_count: u32::try_from(self.failure_count).unwrap_or(0),
             removal_held: self.removal_held,
@@ -216,6 +222,7 @@ impl SyncQueue for PgSyncQueue {
         &self,
         worker: WorkerId,
         providers: &[CalendarProvider],
+        _pushing: &[CalendarProvider],
         now: OffsetDateTime,
         ttl: Duration,
     ) -> PortResult<Option<Claim>> {
@@ -243,6 +250,7 @@ impl SyncQueue for PgSyncQueue {
         Ok(Some(Claim {
             lease,
             account,
+            push: ClaimedPush::default(),
             connections,
         }))
     }

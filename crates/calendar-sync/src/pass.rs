@@ -362,6 +362,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         PassEnd {
             sync_token,
             next_due_at: self.clock.now() + wait,
+            push_look: None,
             requested_seq: self.connection.requested_seq,
             unseen,
         }

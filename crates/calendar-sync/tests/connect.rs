@@ -138,6 +138,7 @@ fn calendar(id: &str, is_primary: bool) -> CalendarListing {
         is_primary,
         can_edit: true,
         owner_email: None,
+        is_shared: false,
     }
 }
 

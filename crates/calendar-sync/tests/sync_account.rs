@@ -13,6 +13,7 @@ use calendar_domain::ports::{
     MockEventStore, MockSyncQueue,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
+use calendar_domain::subscription::ClaimedPush;
 use calendar_domain::sync::{
     AfterPage, Applied, CalendarRef, ChangesFrom, ChangesPage, Claim, Cursor, DueConnection, Lease,
     Mailbox, NextPage, Pass, PassKind, PassPosition, SeriesInstance, SyncWindow, TouchedSeries,
@@ -122,6 +123,7 @@ fn claim(connection: DueConnection) -> Claim {
             },
             needs_reauth: None,
         },
+        push: ClaimedPush::default(),
         connections: vec![connection],
     }
 }
@@ -149,6 +151,9 @@ fn new_connection() -> DueConnection {
         tokens: tokens(NOW + Duration::HOUR),
         synced: None,
         pass: None,
+        last_synced_at: None,
+        is_shared: false,
+        push_look: None,
         requested_seq: 3,
         failure_count: 0,
         removal_held: false,

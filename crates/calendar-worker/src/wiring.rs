@@ -182,7 +182,13 @@ impl AccountWork {
 impl Work for AccountWork {
     async fn claim(&self) -> PortResult<Option<Claim>> {
         self.queue
-            .claim(self.worker, &self.configured, self.clock.now(), LEASE_TTL)
+            .claim(
+                self.worker,
+                &self.configured,
+                &[],
+                self.clock.now(),
+                LEASE_TTL,
+            )
             .await
     }
 

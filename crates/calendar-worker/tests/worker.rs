@@ -12,6 +12,7 @@ use calendar_domain::account::{Account, AccountIdentity};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{AccountId, UserId, WorkerId};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::subscription::ClaimedPush;
 use calendar_domain::sync::{Claim, Lease};
 use calendar_worker::{Work, Worker};
 use tokio::sync::watch;
@@ -86,6 +87,7 @@ impl Work for Queue {
                 },
                 needs_reauth: None,
             },
+            push: ClaimedPush::default(),
             connections: Vec::new(),
         }))
     }

@@ -15,6 +15,7 @@ async fn app() -> App {
         is_primary,
         can_edit: true,
         owner_email: None,
+        is_shared: false,
     };
     *app.world.calendars.lock().unwrap() = vec![
         listing("a", "<b>Mine</b> & \"co\"", true),

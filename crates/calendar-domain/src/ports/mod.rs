@@ -1,19 +1,23 @@
 //! The ports: roles that use cases talk to, each in a file of its own.
 
 mod calendar_provider;
+mod change_notifier;
 mod clock;
 mod connection_store;
 mod event_store;
 mod secrets;
+mod subscription_store;
 mod sync_queue;
 mod token_cipher;
 mod user_store;
 
 pub use calendar_provider::*;
+pub use change_notifier::*;
 pub use clock::*;
 pub use connection_store::*;
 pub use event_store::*;
 pub use secrets::*;
+pub use subscription_store::*;
 pub use sync_queue::*;
 pub use token_cipher::*;
 pub use user_store::*;

@@ -14,13 +14,17 @@ use crate::sync::{Claim, Lease, PassFailure};
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait SyncQueue: Send + Sync {
-    /// Claims the account whose connection is longest overdue at `now`, among those of `providers`
-    /// whose lease is free or has expired (by the database's clock), for `ttl`. Accounts that need a
-    /// new sign-in, paused and disconnected connections are never due. One statement.
+    /// Claims the account that is longest overdue at `now`, among those of `providers` whose lease is free
+    /// or has expired (by the database's clock), for `ttl`: a connection is due, a push has come (which
+    /// goes before what is overdue by less than minutes), or its push is to be seen to (at the providers
+    /// `pushing` only). A push makes all connections due that it covers, except those that wait after a
+    /// failure. Accounts that need a new sign-in, paused and disconnected connections are never due. One
+    /// statement.
     async fn claim(
         &self,
         worker: WorkerId,
         providers: &[CalendarProvider],
+        pushing: &[CalendarProvider],
         now: OffsetDateTime,
         ttl: Duration,
     ) -> PortResult<Option<Claim>>;

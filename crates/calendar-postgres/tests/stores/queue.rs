@@ -53,7 +53,7 @@ async fn only_what_is_due_is_claimed() {
         async move {
             world
                 .queue
-                .claim(world.worker, providers, now, TTL)
+                .claim(world.worker, providers, &[], now, TTL)
                 .await
                 .unwrap()
                 .is_some()
@@ -157,7 +157,7 @@ async fn claimers_at_once_never_get_the_same_account() {
             let mut accounts = Vec::new();
             loop {
                 let claim = queue
-                    .claim(worker, &[CalendarProvider::Microsoft], NOW, TTL)
+                    .claim(worker, &[CalendarProvider::Microsoft], &[], NOW, TTL)
                     .await
                     .unwrap();
                 match claim {
@@ -490,7 +490,13 @@ async fn a_database_that_is_down_is_to_be_tried_again() {
     let queue =
         calendar_postgres::PgSyncQueue::new(pool, std::sync::Arc::new(crate::support::TestCipher));
     let failed = queue
-        .claim(WorkerId::new(), &[CalendarProvider::Microsoft], NOW, TTL)
+        .claim(
+            WorkerId::new(),
+            &[CalendarProvider::Microsoft],
+            &[],
+            NOW,
+            TTL,
+        )
         .await
         .unwrap_err();
     assert_eq!(

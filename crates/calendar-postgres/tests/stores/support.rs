@@ -124,7 +124,7 @@ impl World {
 
     pub(crate) async fn claim_at(&self, worker: WorkerId, now: OffsetDateTime) -> Option<Claim> {
         self.queue
-            .claim(worker, &[CalendarProvider::Microsoft], now, TTL)
+            .claim(worker, &[CalendarProvider::Microsoft], &[], now, TTL)
             .await
             .unwrap()
     }
@@ -272,6 +272,7 @@ pub(crate) fn listing(id: &str) -> CalendarListing {
         is_primary: id == "main",
         can_edit: true,
         owner_email: Some("ada@example.com".to_owned()),
+        is_shared: false,
     }
 }
 
@@ -305,6 +306,7 @@ pub(crate) fn pass_end(token: &str, unseen: Unseen) -> PassEnd {
     PassEnd {
         sync_token: Cursor(token.to_owned()),
         next_due_at: datetime!(2026-03-02 13:00 UTC),
+        push_look: None,
         requested_seq: 0,
         unseen,
     }

@@ -9,6 +9,7 @@ use calendar_domain::ids::UserId;
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::{StoredEvent, StoredRecurrence};
 use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceColumns, RecurrenceEndType};
+use calendar_domain::subscription::PushHealth;
 use calendar_domain::sync::SyncWindow;
 use serde_json::json;
 use time::macros::{date, datetime};
@@ -33,6 +34,7 @@ pub(crate) fn connection(user_id: UserId, number: u128) -> CalendarConnection {
         can_edit: true,
         delegate_email: None,
         status: ConnectionStatus::Connected,
+        push: PushHealth::Off,
         last_synced_at: Some(datetime!(2026-01-05 08:59:30.5 UTC)),
         window: Some(SyncWindow {
             start: datetime!(2025-09-07 00:00 UTC),

@@ -361,6 +361,7 @@ impl SyncQueue for World {
         &self,
         _: WorkerId,
         _: &[CalendarProvider],
+        _: &[CalendarProvider],
         _: OffsetDateTime,
         _: std::time::Duration,
     ) -> PortResult<Option<Claim>> {

@@ -1,0 +1,113 @@
+//! Port: the push subscriptions of accounts, and what is notified through them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::failure::PortResult;
+use crate::ids::{ConnectionId, SubscriptionId, UserId};
+use crate::provider::CalendarProvider;
+use crate::subscription::{
+    EndingSubscription, KnownSubscription, NewSubscription, Notified, PushWork, RenewalsScheduled,
+    WebhookSubscription,
+};
+use crate::sync::Lease;
+
+/// Stores subscriptions. When an account's push has to be seen to is a state of the account, and is
+/// worked on under its lease (`Claim::push`); what takes a lease MUST refuse a stale one (`lease_lost`).
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait SubscriptionStore: Send + Sync {
+    /// Those of these ids of a provider that are ours, active or not, on an account that is there.
+    async fn find(
+        &self,
+        provider: CalendarProvider,
+        subscription_ids: &[String],
+    ) -> PortResult<Vec<KnownSubscription>>;
+
+    /// Records notifications: when they came, which accounts are to be looked at, which subscriptions
+    /// are to be renewed or made anew; and wakes workers. Durable when it answers. One transaction. MUST
+    /// NOT wait for a pass that is under way.
+    async fn record(&self, notified: &[Notified], now: OffsetDateTime) -> PortResult<()>;
+
+    /// The subscriptions behind a connection of this user, newest first, those that ended lately too;
+    /// none when its calendar is another's. `Ok(None)` when there is no such connection.
+    async fn list(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+    ) -> PortResult<Option<Vec<WebhookSubscription>>>;
+
+    /// Finds active subscriptions that end before `now + lead`, and makes their renewal due, spread over
+    /// `spread`. Those that have ended become inactive: a new one and a pass to catch up are due at once.
+    async fn schedule_renewals(
+        &self,
+        now: OffsetDateTime,
+        lead: Duration,
+        spread: Duration,
+    ) -> PortResult<RenewalsScheduled>;
+
+    /// What there is to see to, of the leased account.
+    async fn push_work(&self, lease: &Lease) -> PortResult<PushWork>;
+
+    /// Stores a new subscription, in place of any other of the account, and makes all connections that it
+    /// covers due: what changed before it is not pushed. Clears the account's failures. Refuses also when
+    /// the connection is no longer there.
+    async fn start(
+        &self,
+        lease: &Lease,
+        new: NewSubscription,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
+    /// Stores the new end of a renewed subscription, and that its account is to be seen to again at
+    /// `next_at` (`None`: when it is to be renewed). Clears the account's failures.
+    async fn renewed(
+        &self,
+        lease: &Lease,
+        id: SubscriptionId,
+        expires_at: OffsetDateTime,
+        next_at: Option<OffsetDateTime>,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
+    /// Makes a subscription inactive; the account stays due to be seen to.
+    async fn ended(&self, lease: &Lease, id: SubscriptionId, now: OffsetDateTime)
+    -> PortResult<()>;
+
+    /// Nothing is to be done until `next_at` (`None`: until something happens).
+    async fn settle(
+        &self,
+        lease: &Lease,
+        next_at: Option<OffsetDateTime>,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
+    /// Records that seeing to the account's push failed, why (a stable code), and when to try again.
+    async fn failed(
+        &self,
+        lease: &Lease,
+        code: &str,
+        retry_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
+    /// Records that a pass found a change that no push had announced since `since` (the end of the pass
+    /// before it), unless one has; and that this is to be looked into at `check_at`.
+    async fn suspect_silence(
+        &self,
+        lease: &Lease,
+        since: OffsetDateTime,
+        check_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
+    /// The active subscriptions that nobody needs any more once this connection of this user, or with
+    /// `None` this user, is gone.
+    async fn ending(
+        &self,
+        user: UserId,
+        connection: Option<ConnectionId>,
+    ) -> PortResult<Vec<EndingSubscription>>;
+}
