@@ -11,6 +11,7 @@ use crate::http::{Answer, Incoming};
 use crate::read;
 use crate::simulator::Simulator;
 use crate::store::OccurrenceChange;
+use crate::subscription::LifecycleEvent;
 
 impl Simulator {
     /// `/admin/...`
@@ -18,6 +19,8 @@ impl Simulator {
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
         let answer = match path.as_slice() {
             ["mailboxes", mailbox, rest @ ..] => self.admin_mailbox(mailbox, rest, request),
+            ["subscriptions", rest @ ..] => self.admin_subscriptions(rest, request),
+            ["pushes", rest @ ..] => self.admin_pushes(rest, request),
             other => self.admin_global(other, request),
         };
         match answer {
@@ -129,6 +132,35 @@ impl Simulator {
             }
             _ => Err(unknown()),
         }
+    }
+
+    fn admin_subscriptions(&self, path: &[&str], request: &Incoming) -> Result<Value, GraphError> {
+        match (request.method.as_str(), path) {
+            ("GET", []) => return Ok(json!({"value": self.subscriptions()})),
+            ("DELETE", [id]) => self.remove_subscription(id)?,
+            ("POST", [id, "expire"]) => self.expire_subscription(id)?,
+            ("POST", [id, "lifecycle"]) => {
+                let event: LifecycleEvent = parse(request.json()?["event"].take())?;
+                self.send_lifecycle(id, event)?;
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(json!({}))
+    }
+
+    fn admin_pushes(&self, path: &[&str], request: &Incoming) -> Result<Value, GraphError> {
+        match (request.method.as_str(), path) {
+            ("GET", []) => {}
+            ("PUT", []) => self.set_pushes(parse(request.json()?)?),
+            ("GET", ["counts"]) => return Ok(json!(self.push_counts())),
+            ("GET", ["log"]) => return Ok(json!({"value": self.push_log()})),
+            ("DELETE", ["log"]) => {
+                self.clear_push_log();
+                return Ok(json!({"value": []}));
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(json!(self.pushes()))
     }
 
     fn admin_mailbox(

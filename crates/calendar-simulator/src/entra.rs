@@ -24,6 +24,8 @@ const REFRESH_DAYS: i64 = 90;
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) mailbox: u32,
+    /// The application that the token was issued to.
+    pub(crate) application: String,
     pub(crate) scope: String,
     expires: Timestamp,
 }
@@ -103,6 +105,7 @@ impl Auth {
         &mut self,
         ids: &Ids,
         mailbox: u32,
+        application: &str,
         scope: &str,
         now: Timestamp,
     ) -> String {
@@ -115,6 +118,7 @@ impl Auth {
             "exp": expires.as_second(),
             "oid": ids.uuid("user", u64::from(mailbox)).to_string(),
             "tid": tenant(ids),
+            "appid": application,
             "scp": scope,
         });
         let token = self.jwt(ids, &payload, 600);
@@ -122,6 +126,7 @@ impl Auth {
             token.clone(),
             Session {
                 mailbox,
+                application: application.to_owned(),
                 scope: scope.to_owned(),
                 expires,
             },
@@ -150,6 +155,14 @@ impl Auth {
             },
         );
         token
+    }
+
+    /// The application of tokens made for tests: the first one registered, or one that nobody else is.
+    pub(crate) fn test_application(&self, ids: &Ids) -> String {
+        self.clients.first().map_or_else(
+            || ids.uuid("application", 0).to_string(),
+            |client| client.id.clone(),
+        )
     }
 
     pub(crate) fn revoke(&mut self, mailbox: u32) {

@@ -5,6 +5,7 @@ mod changes;
 mod events;
 mod lists;
 mod preferences;
+mod subscriptions;
 
 use serde_json::json;
 
@@ -82,21 +83,21 @@ impl Simulator {
         }
     }
 
-    pub(crate) fn graph(
+    pub(crate) async fn graph(
         &self,
         version: &str,
         segments: &[String],
         session: Option<&Session>,
         request: &Incoming,
     ) -> Answer {
-        let answer = self.routed(version, segments, session, request);
+        let answer = self.routed(version, segments, session, request).await;
         match answer {
             Ok(answer) => self.finish(answer, request),
             Err(error) => self.graph_error(&error, request),
         }
     }
 
-    fn routed(
+    async fn routed(
         &self,
         version: &str,
         segments: &[String],
@@ -122,7 +123,8 @@ impl Simulator {
             .map(|segment| segment.to_ascii_lowercase())
             .collect();
         let (path, rest) = match lower.first().map(String::as_str) {
-            Some("me") => (session.mailbox, 1),
+            // Subscriptions are of whoever asks, like everything under /me.
+            Some("me" | "subscriptions") => (session.mailbox, 1),
             Some("users") => {
                 let name = segments.get(1).map(String::as_str).unwrap_or_default();
                 (self.mailbox_number(name)?, 2)
@@ -136,9 +138,14 @@ impl Simulator {
             path,
             preferences: preferences(request, &self.quirks())?,
         };
+        let is_subscription = lower.first().is_some_and(|first| first == "subscriptions");
         let lower: Vec<&str> = lower.iter().skip(rest).map(String::as_str).collect();
         let exact: Vec<&str> = segments.iter().skip(rest).map(String::as_str).collect();
-        let mut answer = context.route(&lower, &exact)?;
+        let mut answer = if is_subscription {
+            context.subscriptions(&lower, &exact).await?
+        } else {
+            context.route(&lower, &exact)?
+        };
         if !context.preferences.applied.is_empty() {
             answer = answer.header(
                 "Preference-Applied",

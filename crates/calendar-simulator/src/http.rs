@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::GraphError;
 use crate::simulator::{Fault, Options, RecordedRequest, Simulator};
-use crate::{lock, read};
+use crate::{lock, push, read};
 
 /// The content type of Graph's answers.
 const GRAPH_JSON: &str = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8";
@@ -165,6 +165,8 @@ pub struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<std::io::Result<()>>>,
+    /// Sends notifications.
+    delivery: JoinHandle<()>,
 }
 
 impl Server {
@@ -182,6 +184,12 @@ impl Server {
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
+        if simulator.0.client.get().is_none() {
+            let client = push::client().ok_or_else(|| std::io::Error::other("no HTTP client"))?;
+            // Another server of the same simulator may have been faster; one client is as good as the other.
+            let _ = simulator.0.client.set(client);
+        }
+        let delivery = tokio::spawn(push::deliver(simulator.clone()));
         let router = Router::new().fallback(handle).with_state(simulator.clone());
         let task = tokio::spawn(async move {
             axum::serve(listener, router)
@@ -196,6 +204,7 @@ impl Server {
             address,
             stop: Some(stop),
             task: Some(task),
+            delivery,
         })
     }
 
@@ -238,6 +247,7 @@ impl Server {
                 abort.abort();
             }
         }
+        self.delivery.abort();
     }
 }
 
@@ -254,6 +264,7 @@ impl Drop for Server {
         if let Some(task) = self.task.take() {
             task.abort();
         }
+        self.delivery.abort();
     }
 }
 
@@ -346,7 +357,9 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
             if latency > 0 {
                 tokio::time::sleep(Duration::from_millis(latency)).await;
             }
-            simulator.graph(&segments[0], &segments[1..], session.as_ref(), incoming)
+            simulator
+                .graph(&segments[0], &segments[1..], session.as_ref(), incoming)
+                .await
         } else {
             match segments {
                 [_, oauth2, version, endpoint] if oauth2 == "oauth2" && version == "v2.0" => {

@@ -13,6 +13,17 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Subscriptions
+//!
+//! Graph's `/subscriptions`, to all events of one's own mailbox. Every change of an event, by whomever, is told to the
+//! subscribers of its mailbox: a change of an occurrence as `updated` of its master; a move to another calendar as
+//! `updated`, or as `deleted` and `created` where ids are not immutable, because the regular id changes. Several
+//! notifications may share a request. What is not answered with 2xx within three seconds is sent again after one second,
+//! two, four, up to sixty, for four hours by the simulator's clock.
+//!
+//! Unlike the real service it also accepts addresses with plain http on this machine (`127.0.0.1`, `localhost`,
+//! `[::1]`), and it sends no resource data. [`PushFaults`] has what can go wrong on the way.
+//!
 //! # Admin interface
 //!
 //! JSON over HTTP under `/admin`, one call per method of [`Simulator`]. Answers are 200 with a JSON object, or the
@@ -47,11 +58,19 @@
 //! | `GET`, `PUT`, `PATCH /admin/quirks` | [`Quirks`]; PATCH takes some members only | [`Quirks`] |
 //! | `GET`, `POST /admin/clock` | `{set: "2026-01-01T00:00:00Z", frozen?}` or `{advanceSeconds}` | `{now}` |
 //! | `GET`, `POST`, `DELETE /admin/faults` | [`Fault`] | `{value: [Fault]}` |
+//! | `GET /admin/subscriptions` | | `{value: [SubscriptionInfo]}`: the live ones |
+//! | `DELETE /admin/subscriptions/{id}` | | `{}`: gone without a word to the subscriber |
+//! | `POST /admin/subscriptions/{id}/expire` | | `{}` |
+//! | `POST /admin/subscriptions/{id}/lifecycle` | `{event: "missed"}`, `"subscriptionRemoved"` or `"reauthorizationRequired"` | `{}` |
+//! | `GET`, `PUT /admin/pushes` | [`PushFaults`] | [`PushFaults`] |
+//! | `GET /admin/pushes/counts` | | [`PushCounts`] |
+//! | `GET`, `DELETE /admin/pushes/log` | | `{value: [PushRecord]}`: the newest thousand |
 //! | `GET`, `DELETE /admin/requests` | | `{value: [RecordedRequest]}` |
 //! | `POST /admin/demo` | `{today?: "2026-01-01"}` | `{upn}` |
 
 mod admin;
 mod bulk;
+mod change;
 mod clock;
 mod delta;
 pub mod demo;
@@ -62,20 +81,24 @@ mod graph;
 mod http;
 mod ids;
 mod model;
+mod push;
 mod quirks;
 mod recurrence;
 mod render;
 mod simulator;
 mod store;
+mod subscription;
 mod zones;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use error::GraphError;
 pub use http::Server;
+pub use push::{PushCounts, PushFaults, PushKind, PushRecord};
 pub use quirks::Quirks;
 pub use simulator::{Client, Fault, Options, RecordedRequest, Simulator};
 pub use store::OccurrenceChange;
+pub use subscription::{LifecycleEvent, SubscriptionInfo};
 
 /// The time library whose [`jiff::Timestamp`] and [`jiff::civil::Date`] this interface speaks.
 pub use jiff;

@@ -2,7 +2,7 @@
 //! one entry per event, ordered by when it last changed. Delta needs nothing more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use jiff::civil::{Date, DateTime};
 use jiff::{Timestamp, ToSpan};
@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 use crate::recurrence::Recurrence;
 use crate::zones::Moment;
 
-/// Everything behind the lock.
-#[derive(Debug, Default)]
+/// Everything behind the lock. Cheap to clone: mailboxes are copied when they change, and only while somebody keeps the
+/// state from before.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct World {
-    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl World {
@@ -27,15 +28,15 @@ impl World {
     }
 
     pub(crate) fn mailbox(&self, number: u32) -> Option<&Mailbox> {
-        self.mailboxes.get(number as usize)
+        self.mailboxes.get(number as usize).map(AsRef::as_ref)
     }
 
     pub(crate) fn mailbox_mut(&mut self, number: u32) -> Option<&mut Mailbox> {
-        self.mailboxes.get_mut(number as usize)
+        self.mailboxes.get_mut(number as usize).map(Arc::make_mut)
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     pub(crate) number: u32,
     pub(crate) id: String,
@@ -54,17 +55,49 @@ pub(crate) struct Mailbox {
     pub(crate) grants: Vec<Grant>,
     /// Identifiers that an administrator forced upon events.
     pub(crate) forced_ids: HashMap<String, u32>,
+    /// What happened since the write lock was taken; subscribers are told of it when the lock is given back.
+    pub(crate) happened: Vec<Happened>,
+}
+
+/// A change of an event, as subscribers are told of it. One of an occurrence is one of its series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    Created(u32),
+    Updated(u32),
+    /// To another calendar: what it was before, because its regular identifier changed.
+    Moved(Gone),
+    Deleted(Gone),
+}
+
+/// What identifies an event that is no more, or is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) number: u32,
+    pub(crate) generation: u8,
+    pub(crate) forced_id: Option<String>,
+    pub(crate) version: u64,
+}
+
+impl Gone {
+    fn of(event: &Event) -> Self {
+        Self {
+            number: event.number,
+            generation: event.generation,
+            forced_id: event.forced_id.clone(),
+            version: event.item.version,
+        }
+    }
 }
 
 /// Access of another mailbox to a calendar, or to all of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) to: u32,
     pub(crate) calendar: Option<u32>,
     pub(crate) can_edit: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Calendar {
     pub(crate) number: u32,
     pub(crate) name: String,
@@ -77,7 +110,7 @@ pub(crate) struct Calendar {
 }
 
 /// An entry of a calendar's change log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// The event was created or changed; it has exactly one such entry, its newest.
     Upserted(u32),
@@ -85,7 +118,7 @@ pub(crate) enum Change {
     Removed(Removal),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Removal {
     pub(crate) number: u32,
     pub(crate) generation: u8,
@@ -94,7 +127,7 @@ pub(crate) struct Removal {
     pub(crate) spans: Vec<(Timestamp, Timestamp)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) number: u32,
     pub(crate) calendar: u32,
@@ -112,7 +145,7 @@ pub(crate) struct Event {
     pub(crate) repeat: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) recurrence: Recurrence,
     /// By original date.
@@ -343,8 +376,14 @@ impl Mailbox {
     /// The number of the default calendar, which is the first.
     pub(crate) const DEFAULT: u32 = 1;
 
-    /// Puts an event's newest change at the end of its calendar's log.
+    /// Notes a change of an event that is not its first.
     pub(crate) fn touch(&mut self, number: u32) {
+        self.happened.push(Happened::Updated(number));
+        self.log_change(number);
+    }
+
+    /// Puts an event's newest change at the end of its calendar's log.
+    fn log_change(&mut self, number: u32) {
         self.seq += 1;
         let seq = self.seq;
         let Some(event) = self.events.get_mut(&number) else {
@@ -377,7 +416,8 @@ impl Mailbox {
                 repeat: 1,
             },
         );
-        self.touch(number);
+        self.happened.push(Happened::Created(number));
+        self.log_change(number);
         number
     }
 
@@ -399,6 +439,7 @@ impl Mailbox {
             return false;
         };
         let removal = Self::removal(&event);
+        self.happened.push(Happened::Deleted(Gone::of(&event)));
         self.log_removal(event.calendar, event.seq, removal);
         if let Some(id) = event.forced_id {
             self.forced_ids.remove(&id);
@@ -421,6 +462,8 @@ impl Mailbox {
             return false;
         };
         let (from, before, removal) = (event.calendar, event.seq, Self::removal(event));
+        let gone = Gone::of(event);
+        self.happened.push(Happened::Moved(gone));
         self.log_removal(from, before, removal);
         let next = self.seq + 1;
         if let Some(event) = self.events.get_mut(&number) {
@@ -430,7 +473,21 @@ impl Mailbox {
             event.seq = 0;
             event.former_spans.clear();
         }
-        self.touch(number);
+        self.log_change(number);
         true
+    }
+
+    /// Drops a calendar with its events.
+    pub(crate) fn drop_calendar(&mut self, number: u32) {
+        let gone: Vec<u32> = self
+            .events
+            .values()
+            .filter(|event| event.calendar == number)
+            .map(|event| event.number)
+            .collect();
+        for event in gone {
+            self.delete(event);
+        }
+        self.calendars.retain(|calendar| calendar.number != number);
     }
 }

@@ -43,6 +43,15 @@ pub struct Quirks {
     pub patch_body_drops_join_url: bool,
     /// Each answer of Graph waits this long; 0 by default.
     pub latency_ms: u64,
+    /// A second subscription of the same user and application to the same resource and change types answers 409.
+    /// Off: both live, as was seen too.
+    pub duplicate_subscriptions_refused: bool,
+    /// So many `updated` notifications follow a `created`, and so many (one at least) come of a change. One, and none
+    /// after `created`, is what the documentation lets expect: 0.
+    pub notification_updates: u32,
+    /// Notifications spell types, addresses and times in several ways: `#Microsoft.Graph.Event` and
+    /// `#microsoft.graph.event`, `Users/{id}/Events/{id}` and `Users('{id}')/events('{id}')`, `Z` and an offset.
+    pub notification_spellings: bool,
 }
 
 impl Default for Quirks {
@@ -63,12 +72,16 @@ impl Default for Quirks {
             gone_with_location: true,
             patch_body_drops_join_url: false,
             latency_ms: 0,
+            duplicate_subscriptions_refused: true,
+            notification_updates: 3,
+            notification_spellings: true,
         }
     }
 }
 
 impl Quirks {
-    /// No quirk but the stubs, the master row and the silent holes, which are the protocol rather than an accident.
+    /// No quirk but the stubs, the master row, the silent holes and the refusal of a second subscription, which are the
+    /// protocol rather than an accident.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -79,6 +92,8 @@ impl Quirks {
             short_lived_unreported: true,
             long_tokens: false,
             mailbox_concurrency: 0,
+            notification_updates: 0,
+            notification_spellings: false,
             ..Self::default()
         }
     }

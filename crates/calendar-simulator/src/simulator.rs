@@ -2,19 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
+use crate::change::History;
 use crate::clock::Clock;
 use crate::entra::Auth;
 use crate::error::GraphError;
 use crate::event::Author;
 use crate::ids::Ids;
 use crate::model::{Mailbox, World};
+use crate::push::Pushes;
 use crate::quirks::Quirks;
+use crate::subscription::Subscriptions;
 use crate::zones::Zone;
 use crate::{lock, read, write};
 
@@ -117,6 +121,13 @@ pub(crate) struct Inner {
     pub(crate) in_flight: Mutex<HashMap<u32, u32>>,
     pub(crate) counter: AtomicU64,
     pub(crate) public_base: RwLock<Option<String>>,
+    pub(crate) history: Mutex<History>,
+    pub(crate) subscriptions: Mutex<Subscriptions>,
+    pub(crate) pushes: Mutex<Pushes>,
+    /// There is something to deliver.
+    pub(crate) wake: Notify,
+    /// What notifications are sent with; set when the simulator is served.
+    pub(crate) client: OnceLock<reqwest::Client>,
 }
 
 /// A Microsoft Graph and Entra in memory. Cheap to clone; all clones are the same simulator.
@@ -145,6 +156,11 @@ impl Simulator {
             in_flight: Mutex::default(),
             counter: AtomicU64::new(1),
             public_base: RwLock::new(options.public_base),
+            history: Mutex::default(),
+            subscriptions: Mutex::default(),
+            pushes: Mutex::default(),
+            wake: Notify::new(),
+            client: OnceLock::new(),
         }))
     }
 
@@ -182,9 +198,10 @@ impl Simulator {
             sync_generation: 0,
             grants: Vec::new(),
             forced_ids: HashMap::new(),
+            happened: Vec::new(),
         };
         mailbox.add_calendar("Calendar", None, true);
-        world.mailboxes.push(mailbox);
+        world.mailboxes.push(Arc::new(mailbox));
         Ok(id)
     }
 
@@ -233,9 +250,12 @@ impl Simulator {
     /// An access token with every calendar scope, for tests that are not about signing in.
     pub fn issue_access_token(&self, mailbox: &str) -> Result<String, GraphError> {
         let number = self.mailbox_number(mailbox)?;
-        Ok(lock(&self.0.auth).issue_access(
+        let mut auth = lock(&self.0.auth);
+        let application = auth.test_application(&self.0.ids);
+        Ok(auth.issue_access(
             &self.0.ids,
             number,
+            &application,
             crate::entra::ALL_SCOPES,
             self.now(),
         ))
@@ -278,15 +298,12 @@ impl Simulator {
                 "Distinguished folders can't be deleted.",
             ));
         }
-        let mut world = write(&self.0.world);
+        let mut world = self.change();
         if let Some(mailbox) = world.mailbox_mut(owner) {
-            mailbox.events.retain(|_, event| event.calendar != number);
-            mailbox
-                .calendars
-                .retain(|calendar| calendar.number != number);
+            mailbox.drop_calendar(number);
         }
         for mailbox in &mut world.mailboxes {
-            mailbox
+            Arc::make_mut(mailbox)
                 .calendars
                 .retain(|calendar| calendar.copy_of != Some((owner, number)));
         }

@@ -206,7 +206,7 @@ impl Simulator {
             ));
         }
         let scope = graph_scope(asked);
-        let access = auth.issue_access(&self.0.ids, mailbox, &scope, now);
+        let access = auth.issue_access(&self.0.ids, mailbox, client, &scope, now);
         let seconds = auth.access_token_seconds;
         let mut answer = json!({
             "token_type": "Bearer",

@@ -4,7 +4,7 @@ use super::{Context, DEFAULT_PAGE, READ, READ_SHARED};
 use crate::delta::{self, Token};
 use crate::error::GraphError;
 use crate::http::Answer;
-use crate::{read, render};
+use crate::render;
 
 impl Context<'_> {
     pub(super) fn delta(&self, calendar: Option<&str>) -> Result<Answer, GraphError> {
@@ -20,7 +20,7 @@ impl Context<'_> {
         }
         let quirks = self.simulator.quirks();
         let ids = &self.simulator.0.ids;
-        let world = read(&self.simulator.0.world);
+        let world = self.simulator.seen();
         let target = self.target(&world, calendar)?;
         let mailbox = world
             .mailbox(target.owner)

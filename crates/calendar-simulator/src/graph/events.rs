@@ -8,7 +8,6 @@ use crate::http::Answer;
 use crate::model::World;
 use crate::render;
 use crate::store::{self, Located};
-use crate::{read, write};
 
 impl Context<'_> {
     /// One event with its context, as GET, POST and PATCH answer it.
@@ -67,7 +66,7 @@ impl Context<'_> {
 
     pub(super) fn get_event(&self, folder: Folder<'_>, id: &str) -> Result<Answer, GraphError> {
         self.scope(&READ, &READ_SHARED)?;
-        let world = read(&self.simulator.0.world);
+        let world = self.simulator.seen();
         let (located, _) = self.event(&world, folder, id)?;
         self.entity(&world, located, 200)
     }
@@ -75,7 +74,7 @@ impl Context<'_> {
     pub(super) fn create_event(&self, calendar: Option<&str>) -> Result<Answer, GraphError> {
         self.scope(&WRITE, &WRITE_SHARED)?;
         let body = self.request.json()?;
-        let mut world = write(&self.simulator.0.world);
+        let mut world = self.simulator.change();
         let target = self.target(&world, calendar)?;
         if !target.can_edit {
             return Err(GraphError::denied());
@@ -134,7 +133,7 @@ impl Context<'_> {
 
     pub(super) fn patch_event(&self, folder: Folder<'_>, id: &str) -> Result<Answer, GraphError> {
         let body = self.request.json()?;
-        let mut world = write(&self.simulator.0.world);
+        let mut world = self.simulator.change();
         let located = self.writable(&world, folder, id)?;
         if let Some(expected) = self.request.header("if-match").filter(|etag| *etag != "*") {
             let version = store::row_in(&world, located)?.item.version;
@@ -152,7 +151,7 @@ impl Context<'_> {
     }
 
     pub(super) fn delete_event(&self, folder: Folder<'_>, id: &str) -> Result<Answer, GraphError> {
-        let mut world = write(&self.simulator.0.world);
+        let mut world = self.simulator.change();
         let located = self.writable(&world, folder, id)?;
         store::delete_in(&mut world, located)?;
         Ok(Answer::empty(204))
@@ -176,7 +175,7 @@ impl Context<'_> {
                 .find(|(key, _)| key.eq_ignore_ascii_case(name))
                 .map(|(_, value)| value.clone())
         };
-        let mut world = write(&self.simulator.0.world);
+        let mut world = self.simulator.change();
         let located = self.writable(&world, folder, id)?;
         let properties = &store::row_in(&world, located)?.item.properties;
         let response = match action {

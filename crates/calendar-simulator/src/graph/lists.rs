@@ -11,8 +11,8 @@ use crate::error::GraphError;
 use crate::http::Answer;
 use crate::model::Instance;
 use crate::render::{self, View};
+use crate::store;
 use crate::zones::Zone;
-use crate::{read, store};
 
 /// What stays as it is in a query value.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -159,7 +159,7 @@ impl Context<'_> {
 
     pub(super) fn list_events(&self, calendar: Option<&str>) -> Result<Answer, GraphError> {
         self.scope(&READ, &READ_SHARED)?;
-        let world = read(&self.simulator.0.world);
+        let world = self.simulator.seen();
         let target = self.target(&world, calendar)?;
         let mailbox = world
             .mailbox(target.owner)
@@ -181,7 +181,7 @@ impl Context<'_> {
     pub(super) fn calendar_view(&self, calendar: Option<&str>) -> Result<Answer, GraphError> {
         self.scope(&READ, &READ_SHARED)?;
         let window = self.window()?;
-        let world = read(&self.simulator.0.world);
+        let world = self.simulator.seen();
         let target = self.target(&world, calendar)?;
         let mailbox = world
             .mailbox(target.owner)
@@ -215,7 +215,7 @@ impl Context<'_> {
     ) -> Result<Answer, GraphError> {
         self.scope(&READ, &READ_SHARED)?;
         let window = self.window()?;
-        let world = read(&self.simulator.0.world);
+        let world = self.simulator.seen();
         let (located, _) = self.event(&world, folder, id)?;
         let event = store::event_in(&world, located)?;
         if event.series.is_none() || located.date.is_some() {

@@ -7,6 +7,8 @@
     reason = "each test file uses a part of it, and fails by panicking"
 )]
 
+pub mod listener;
+
 use calendar_simulator::jiff::Timestamp;
 use calendar_simulator::{Options, Quirks, Server};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -156,6 +158,44 @@ impl Bench {
                 other => panic!("exactly one link is wanted: {other:?}"),
             }
         }
+    }
+
+    /// Subscribes to the mailbox and gives the whole answer, which must be 201.
+    pub async fn subscribe(&self, url: &str, changes: &str, prefer: &str) -> Value {
+        let body = self.wanted(url, changes);
+        let answer = self
+            .request(Method::POST, "/subscriptions")
+            .header("Prefer", prefer)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        body
+    }
+
+    /// The body of a create request for three days.
+    pub fn wanted(&self, url: &str, changes: &str) -> Value {
+        json!({
+            "changeType": changes,
+            "notificationUrl": url,
+            "resource": "me/events",
+            "expirationDateTime": self.ahead(3 * 24 * 60),
+            "clientState": "secret",
+        })
+    }
+
+    /// The simulator's time in so many minutes.
+    pub fn ahead(&self, minutes: i64) -> String {
+        (self.server.now() + calendar_simulator::jiff::SignedDuration::from_mins(minutes))
+            .to_string()
+    }
+
+    /// Waits until no notification waits.
+    pub async fn quiet(&self) {
+        listener::until("nothing waits", || self.server.push_counts().waiting == 0).await;
     }
 
     pub async fn first_round(&self) -> Round {
