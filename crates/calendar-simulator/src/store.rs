@@ -237,25 +237,6 @@ impl Simulator {
         serde_json::from_str(&out).unwrap_or_default()
     }
 
-    /// An event's identifier in its own mailbox; the generation of an immutable one is 0.
-    pub(crate) fn event_id(
-        &self,
-        immutable: bool,
-        owner: u32,
-        number: u32,
-        generation: u8,
-    ) -> String {
-        self.0.ids.encode(&crate::ids::Reference {
-            immutable,
-            kind: Kind::Event,
-            viewer: owner,
-            owner,
-            number,
-            date: None,
-            generation,
-        })
-    }
-
     pub(crate) fn immutable_id(&self, owner: u32, number: u32, date: Option<Date>) -> String {
         self.0.ids.encode(&crate::ids::Reference {
             immutable: true,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Pushes;
 use super::queue::{LineKey, Notice};
 use crate::entra::tenant;
+use crate::ids::{Kind, Reference};
 use crate::lock;
 use crate::model::{Gone, Happened, Mailbox};
 use crate::quirks::Quirks;
@@ -132,8 +133,15 @@ impl Simulator {
     fn gone(&self, mailbox: &Mailbox, subscription: &Subscription, gone: &Gone) -> Named {
         let id = gone.forced_id.clone().unwrap_or_else(|| {
             let immutable = subscription.immutable;
-            let generation = if immutable { 0 } else { gone.generation };
-            self.event_id(immutable, mailbox.number, gone.number, generation)
+            self.0.ids.encode(&Reference {
+                immutable,
+                kind: Kind::Event,
+                viewer: mailbox.number,
+                owner: mailbox.number,
+                number: gone.number,
+                date: None,
+                generation: if immutable { 0 } else { gone.generation },
+            })
         });
         let key = self.0.ids.change_key(mailbox.number, gone.version);
         Named {

@@ -8,6 +8,7 @@
 )]
 
 pub mod listener;
+pub mod subscribing;
 
 use calendar_simulator::jiff::Timestamp;
 use calendar_simulator::{Options, Quirks, Server};
