@@ -1,6 +1,7 @@
 //! Configuration: environment variables, checked all at once, and shown with secrets hidden.
 
 mod check;
+mod push;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use push::PushOff;
 use reader::Reader;
 pub use reader::{ConfigError, Environment, Mistake};
 pub use variables::{VARIABLES, Variable, help};

@@ -1,5 +1,6 @@
 //! Every mistake at once, secrets hidden, and what good values come to.
 
+use calendar_domain::provider::CalendarProvider;
 use secrecy::ExposeSecret as _;
 
 use super::*;
@@ -320,4 +321,92 @@ fn migrating_needs_the_database_only() {
         let error = MigrateConfig::read(&environment, adapter).unwrap_err();
         assert_eq!(error.mistakes().len(), 1);
     }
+}
+
+#[test]
+fn providers_push_to_https_and_a_simulator_on_this_machine_to_this_machine() {
+    const REAL: Option<&str> = None;
+    const LOCAL: Option<&str> = Some("http://127.0.0.1:9000/v1.0");
+    let endpoint = |more: &[(&str, &str)], api_url: Option<&str>| {
+        let api_url = api_url.map(|url| Url::parse(url).unwrap());
+        read(more)
+            .unwrap()
+            .push_endpoint(CalendarProvider::Microsoft, api_url.as_ref())
+    };
+    let on = |public: &str, api_url| {
+        endpoint(&[("CALENDAR_PUBLIC_URL", public)], api_url).unwrap_or_else(|off| {
+            panic!("{public} {api_url:?}: {off}");
+        })
+    };
+    for api_url in [REAL, LOCAL] {
+        let endpoint = on("https://calendar.example/base/", api_url);
+        assert_eq!(
+            endpoint.notification_url,
+            "https://calendar.example/base/webhooks/microsoft"
+        );
+        assert_eq!(
+            endpoint.lifecycle_url,
+            "https://calendar.example/base/webhooks/microsoft/lifecycle"
+        );
+    }
+    for public in [
+        "http://127.0.0.1:8080",
+        "http://127.9.9.9",
+        "http://[::1]:8080",
+        "http://localhost:8080",
+        "http://LOCALHOST",
+    ] {
+        for api_url in [
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000/v1.0",
+            "http://localhost:9000",
+        ] {
+            on(public, Some(api_url));
+        }
+    }
+
+    for (public, api_url) in [
+        // The real one cannot reach this machine.
+        ("http://127.0.0.1:8080", REAL),
+        ("http://localhost:8080", Some("https://graph.example")),
+        ("http://localhost:8080", Some("https://127.0.0.1:9000")),
+        ("http://localhost:8080", Some("http://192.0.2.1:9000")),
+        (
+            "http://localhost:8080",
+            Some("http://localhost.evil.example"),
+        ),
+        // Nor does it push to http.
+        ("http://calendar.example", REAL),
+        ("http://calendar.example", LOCAL),
+        ("http://localhost.evil.example", LOCAL),
+        ("http://127.0.0.1.evil.example", LOCAL),
+        ("http://notlocalhost", LOCAL),
+        ("http://192.168.0.1:8080", LOCAL),
+        ("http://[::ffff:127.0.0.1]", LOCAL),
+    ] {
+        let answer = endpoint(&[("CALENDAR_PUBLIC_URL", public)], api_url);
+        assert_eq!(
+            answer,
+            Err(PushOff::NotReachable),
+            "{public} with {api_url:?}"
+        );
+    }
+}
+
+#[test]
+fn without_a_public_url_pushes_come_to_where_the_api_listens() {
+    let endpoint = |listen: &str| {
+        let api_url = Url::parse("http://127.0.0.1:9000").unwrap();
+        let config = read(&[("CALENDAR_LISTEN", listen)]).unwrap();
+        let answer = config.push_endpoint(CalendarProvider::Microsoft, Some(&api_url));
+        answer.map(|endpoint| endpoint.notification_url)
+    };
+    for listen in ["127.0.0.1:81", "0.0.0.0:81"] {
+        assert_eq!(
+            endpoint(listen).unwrap(),
+            "http://127.0.0.1:81/webhooks/microsoft"
+        );
+    }
+    assert_eq!(endpoint("192.0.2.1:81"), Err(PushOff::NotReachable));
+    assert_eq!(endpoint("127.0.0.1:0"), Err(PushOff::PortUnknown));
 }

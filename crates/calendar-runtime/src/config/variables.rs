@@ -58,7 +58,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "CALENDAR_PUBLIC_URL",
-        "how providers and browsers reach the API",
+        "how providers and browsers reach the API; providers push to https only",
         "http:// + listen",
         Show::Plain,
     ),
@@ -119,7 +119,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "CALENDAR_POLL_SECONDS",
-        "how often to ask without a healthy push",
+        "how often to ask for changes without a healthy push",
         "300",
         Show::Plain,
     ),
@@ -131,13 +131,13 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "CALENDAR_RENEW_EVERY_SECONDS",
-        "how often subscriptions are looked at",
+        "how often to look for subscriptions to renew",
         "1800",
         Show::Plain,
     ),
     variable(
         "CALENDAR_RENEW_LEAD_SECONDS",
-        "how long before its expiry one is renewed",
+        "how long before its expiry a subscription is renewed",
         "3600",
         Show::Plain,
     ),
