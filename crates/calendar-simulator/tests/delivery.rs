@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use calendar_simulator::{LifecycleEvent, PushFaults, PushKind, Quirks};
+use calendar_simulator::{LifecycleEvent, PushFaults, PushKind, Quirks, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::listener::{Listener, until};
@@ -441,4 +441,30 @@ async fn a_new_address_gets_what_waits() {
     assert_eq!(bench.send(Method::PATCH, &path, &patch).await.0, 200);
     assert_eq!(told(&bench, &new).await, news("created", &id));
     assert_eq!(old.pushes().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_stopped_server_did_not_deliver_the_next_one_does() {
+    let (bench, listener) = (Bench::calm().await, Listener::start().await);
+    bench.subscribe(&listener.url("/"), ALL, "").await;
+    listener.forget();
+    listener.behave(|to| to.delay = Duration::from_secs(30));
+    let id = add(&bench, "1").await;
+    until("under way", || !listener.pushes().is_empty()).await;
+    let simulator = bench.server.simulator().clone();
+    let Bench {
+        server,
+        http,
+        token,
+    } = bench;
+    server.shutdown().await;
+    assert_eq!(simulator.push_counts().waiting, 1);
+    listener.behave(|to| to.delay = Duration::ZERO);
+    listener.forget();
+    let bench = Bench {
+        server: Server::listen(simulator, "127.0.0.1:0").await.unwrap(),
+        http,
+        token,
+    };
+    assert_eq!(told(&bench, &listener).await, news("created", &id));
 }

@@ -354,8 +354,10 @@ async fn addresses_are_asked_before_anything_is_stored() {
         assert!(text.contains(message), "{text}");
     }
     // A redirect is no answer.
+    listener.forget();
     listener.behave(|to| to.validation = Validation::Status(302));
     assert_eq!(attempt(&bench, &url, json!({})).await.0, 400);
+    assert_eq!(listener.received().len(), 1);
     // The lifecycle address alone can spoil it, too.
     listener.behave(|to| to.validation = Validation::Echo);
     let nobody = json!({"lifecycleNotificationUrl": "http://127.0.0.1:1/"});

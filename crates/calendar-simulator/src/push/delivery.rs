@@ -94,12 +94,12 @@ impl Sending {
 }
 
 /// A batch that is being sent. Dropped before it is settled (the server stopped), it goes back to the queue.
-struct UnderWay<'a> {
-    simulator: &'a Simulator,
+struct UnderWay {
+    simulator: Simulator,
     batch: Option<Batch>,
 }
 
-impl UnderWay<'_> {
+impl UnderWay {
     fn settle(mut self, delivered: bool) {
         self.finish(delivered);
     }
@@ -108,11 +108,12 @@ impl UnderWay<'_> {
         if let Some(batch) = self.batch.take() {
             let mut pushes = lock(&self.simulator.0.pushes);
             pushes.queue.finish(batch, delivered, Instant::now());
+            self.simulator.0.wake.notify_one();
         }
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.finish(false);
     }
@@ -124,8 +125,11 @@ pub(crate) async fn deliver(simulator: Simulator) {
     loop {
         let Ready { batches, next, .. } = simulator.ready();
         for batch in batches {
-            let simulator = simulator.clone();
-            requests.spawn(async move { simulator.post(batch).await });
+            let under_way = UnderWay {
+                simulator: simulator.clone(),
+                batch: Some(batch),
+            };
+            requests.spawn(post(under_way));
         }
         while requests.try_join_next().is_some() {}
         // Without anything to wait for, an hour is as good as any time.
@@ -135,6 +139,44 @@ pub(crate) async fn deliver(simulator: Simulator) {
             () = tokio::time::sleep_until(next.into()) => {}
         }
     }
+}
+
+/// Sends a batch and takes note of what came of it.
+async fn post(under_way: UnderWay) {
+    let simulator = under_way.simulator.clone();
+    let Some(batch) = &under_way.batch else {
+        return;
+    };
+    let items: Vec<&Value> = batch
+        .parts
+        .iter()
+        .flat_map(|(_, notices)| notices.iter().map(|notice| &notice.body))
+        .collect();
+    let count = items.len() as u64;
+    let sending = Sending {
+        kind: if batch.lifecycle {
+            PushKind::Lifecycle
+        } else {
+            PushKind::Change
+        },
+        url: batch.url.clone(),
+        body: json!({"value": items}),
+        at: simulator.now(),
+        since: Instant::now(),
+    };
+    lock(&simulator.0.pushes).counts.sent += count;
+    let status = simulator.send(&sending).await;
+    let delivered = status.is_some_and(|status| (200..300).contains(&status));
+    {
+        let mut pushes = lock(&simulator.0.pushes);
+        if delivered {
+            pushes.counts.delivered += count;
+        } else {
+            pushes.counts.refused += count;
+        }
+        pushes.record(sending.record(status));
+    }
+    under_way.settle(delivered);
 }
 
 impl Simulator {
@@ -155,45 +197,6 @@ impl Simulator {
         let ready = pushes.queue.take(&addresses, Instant::now(), clock);
         pushes.counts.given_up += ready.given_up;
         ready
-    }
-
-    /// Sends a batch and takes note of what came of it.
-    async fn post(&self, batch: Batch) {
-        let items: Vec<&Value> = batch
-            .parts
-            .iter()
-            .flat_map(|(_, notices)| notices.iter().map(|notice| &notice.body))
-            .collect();
-        let count = items.len() as u64;
-        let sending = Sending {
-            kind: if batch.lifecycle {
-                PushKind::Lifecycle
-            } else {
-                PushKind::Change
-            },
-            url: batch.url.clone(),
-            body: json!({"value": items}),
-            at: self.now(),
-            since: Instant::now(),
-        };
-        lock(&self.0.pushes).counts.sent += count;
-        let under_way = UnderWay {
-            simulator: self,
-            batch: Some(batch),
-        };
-        let status = self.send(&sending).await;
-        let delivered = status.is_some_and(|status| (200..300).contains(&status));
-        {
-            let mut pushes = lock(&self.0.pushes);
-            if delivered {
-                pushes.counts.delivered += count;
-            } else {
-                pushes.counts.refused += count;
-            }
-            pushes.record(sending.record(status));
-        }
-        under_way.settle(delivered);
-        self.0.wake.notify_one();
     }
 
     async fn send(&self, sending: &Sending) -> Option<u16> {

@@ -190,7 +190,12 @@ async fn receive(
         }
         Validation::Echo | Validation::Status(_) => (plain, token),
     };
-    (status, [(header::CONTENT_TYPE, kind)], text).into_response()
+    // Where a redirect would lead to, for those that follow one.
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::LOCATION, uri.to_string()),
+    ];
+    (status, headers, text).into_response()
 }
 
 /// Waits until something is so, for ten seconds.
