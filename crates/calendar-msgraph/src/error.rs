@@ -23,6 +23,17 @@ pub struct GraphAnswer {
     pub request_id: Option<String>,
     /// Retry-After, at most one hour.
     pub retry_after: Option<Duration>,
+    /// What it complains of, where that decides something.
+    pub(crate) complaint: Option<Complaint>,
+}
+
+/// What a refused subscription is refused for. Graph tells it by the message only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complaint {
+    /// It was to live longer than is allowed.
+    Lifetime,
+    /// The endpoint did not answer as it should.
+    Endpoint,
 }
 
 /// A failed call. Holds no token, address or event text.
@@ -52,6 +63,14 @@ pub enum GraphError {
         /// Column in the line.
         column: usize,
     },
+    /// A push whose body is none. Of serde's error only the place is kept.
+    #[error("the push is not readable at line {line}, column {column}")]
+    PushUnreadable {
+        /// Line in the body, from 1; 0 where it is no text.
+        line: usize,
+        /// Column in the line.
+        column: usize,
+    },
     /// An answer names a link to another host or outside the API, or follows its own tail.
     #[error("Graph named a link that is not followed")]
     ForeignLink,
@@ -75,7 +94,7 @@ impl GraphError {
             Self::Timeout | Self::Transport(_) | Self::Unreadable { .. } => FailureClass::Retryable,
             Self::TooLarge(_) | Self::ForeignLink => FailureClass::Permanent,
             Self::ForeignCursor => FailureClass::NeedsResync,
-            Self::InvalidId => FailureClass::InvalidInput,
+            Self::InvalidId | Self::PushUnreadable { .. } => FailureClass::InvalidInput,
             Self::InvalidToken => FailureClass::Authentication,
         }
     }
@@ -90,6 +109,7 @@ impl GraphError {
             Self::Transport(_) => "connection_failed",
             Self::TooLarge(_) => "answer_too_large",
             Self::Unreadable { .. } => "answer_unreadable",
+            Self::PushUnreadable { .. } => "push_unreadable",
             Self::ForeignLink | Self::ForeignCursor => "foreign_link",
             Self::InvalidId => "invalid_id",
             Self::InvalidToken => "unauthorized",
@@ -100,6 +120,42 @@ impl GraphError {
     pub(crate) fn is_item_not_found(&self) -> bool {
         matches!(self, Self::Answer(answer) if answer.status == 404
             && ["erroritemnotfound", "itemnotfound"].contains(&answer.code.to_ascii_lowercase().as_str()))
+    }
+
+    /// The status of Graph's answer, where there is one that is no success.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answer(answer) => Some(answer.status),
+            _ => None,
+        }
+    }
+
+    /// What Graph complains of.
+    pub(crate) fn complaint(&self) -> Option<Complaint> {
+        match self {
+            Self::Answer(answer) => answer.complaint,
+            _ => None,
+        }
+    }
+
+    /// The failure to read a calendar. Graph tells in many ways that a calendar, its mailbox or its user
+    /// is not there or not shared; the caller gets one code for each.
+    pub(crate) fn of_calendar(self) -> PortError {
+        match self.status() {
+            _ if self.class() != FailureClass::Permanent => self.into(),
+            Some(403) => self.told_as(FailureClass::Permanent, "calendar_access_denied"),
+            Some(404) => self.told_as(FailureClass::Permanent, "calendar_not_found"),
+            _ => self.into(),
+        }
+    }
+
+    /// With a class and a code that say more than Graph's own, which stays in the source.
+    pub(crate) fn told_as(self, class: FailureClass, code: &'static str) -> PortError {
+        PortError {
+            class,
+            code: code.to_owned(),
+            ..self.into()
+        }
     }
 
     /// Where serde found the body wrong.
@@ -149,8 +205,10 @@ impl GraphAnswer {
             .find_map(Value::as_str)
             .or(header_request_id)
             .and_then(tidy);
+        let message = error["message"].as_str().unwrap_or_default();
         Self {
             status,
+            complaint: Complaint::read(status, &code, message),
             code,
             request_id,
             retry_after,
@@ -173,6 +231,23 @@ impl GraphAnswer {
             408 | 423 | 425 | 500.. => FailureClass::Retryable,
             _ => FailureClass::Permanent,
         }
+    }
+}
+
+impl Complaint {
+    /// Reads what Graph says of a subscription: "Subscription expiration can only be 4230 minutes in the
+    /// future.", "Subscription validation request failed. …", "Subscription validation request timed out."
+    fn read(status: u16, code: &str, message: &str) -> Option<Self> {
+        let message = message.to_ascii_lowercase();
+        let is_code = |known: &str| code.eq_ignore_ascii_case(known);
+        // With the code ExtensionError, that of every refusal by Outlook.
+        if matches!(status, 400 | 403) && message.contains("expiration") {
+            return Some(Self::Lifetime);
+        }
+        let is_validation = is_code("ValidationError")
+            || message.contains("validation request")
+            || (is_code("InvalidRequest") && message.contains("validation"));
+        (status == 400 && is_validation).then_some(Self::Endpoint)
     }
 }
 
@@ -288,6 +363,99 @@ mod tests {
         assert_eq!(tidy("a b\nc@d"), Some("abcd".to_owned()));
         assert_eq!(tidy("\u{0}"), None);
         assert_eq!(tidy(&"x".repeat(500)).map(|code| code.len()), Some(64));
+    }
+
+    #[test]
+    fn complaints_about_subscriptions_are_told_by_the_message() {
+        let read = |status, code: &str, message: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#);
+            GraphAnswer::read(status, body.as_bytes(), None, None).complaint
+        };
+        let lifetime = "Subscription expiration can only be 4230 minutes in the future.";
+        let failed = "Subscription validation request failed. HTTP status code is 'NotFound'.";
+        for (status, code, message, expected) in [
+            (400, "ExtensionError", lifetime, Some(Complaint::Lifetime)),
+            (403, "ExtensionError", lifetime, Some(Complaint::Lifetime)),
+            (400, "ValidationError", lifetime, Some(Complaint::Lifetime)),
+            (500, "ExtensionError", lifetime, None),
+            (400, "ValidationError", "", Some(Complaint::Endpoint)),
+            (400, "InvalidRequest", failed, Some(Complaint::Endpoint)),
+            (400, "", failed, Some(Complaint::Endpoint)),
+            (
+                400,
+                "invalidrequest",
+                "Endpoint VALIDATION timed out",
+                Some(Complaint::Endpoint),
+            ),
+            (
+                400,
+                "InvalidRequest",
+                "Could not process subscription creation payload.",
+                None,
+            ),
+            (
+                400,
+                "ErrorPropertyValidationFailure",
+                "At least one property failed validation.",
+                None,
+            ),
+            (403, "ExtensionError", "Operation: Create", None),
+            (503, "ValidationError", failed, None),
+        ] {
+            assert_eq!(
+                read(status, code, message),
+                expected,
+                "{status} {code} {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_calendar_that_is_not_shared_has_one_code() {
+        for (status, code, class, told) in [
+            (
+                403,
+                "ErrorAccessDenied",
+                FailureClass::Permanent,
+                "calendar_access_denied",
+            ),
+            (403, "", FailureClass::Permanent, "calendar_access_denied"),
+            (
+                404,
+                "ErrorItemNotFound",
+                FailureClass::Permanent,
+                "calendar_not_found",
+            ),
+            (
+                404,
+                "MailboxNotEnabledForRESTAPI",
+                FailureClass::Permanent,
+                "calendar_not_found",
+            ),
+            (
+                404,
+                "SyncStateNotFound",
+                FailureClass::NeedsResync,
+                "SyncStateNotFound",
+            ),
+            (
+                403,
+                "resyncRequired",
+                FailureClass::NeedsResync,
+                "resyncRequired",
+            ),
+            (405, "", FailureClass::Permanent, "http_405"),
+            (429, "", FailureClass::RateLimited, "http_429"),
+        ] {
+            let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+            let wait = Some(Duration::from_secs(7));
+            let answer = GraphAnswer::read(status, body.as_bytes(), None, wait);
+            let error = GraphError::Answer(answer).of_calendar();
+            assert_eq!((error.class, error.code.as_str()), (class, told));
+            assert_eq!(error.retry_after, wait);
+            let source = error.source().unwrap().to_string();
+            assert!(source.contains(code), "{source}");
+        }
     }
 
     #[test]

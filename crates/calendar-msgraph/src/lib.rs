@@ -1,5 +1,5 @@
-//! Microsoft Graph and Entra behind the domain's ports: [`MsGraph`] signs users in, lists calendars
-//! and reads their change feeds. docs/microsoft.md has the mapping tables.
+//! Microsoft Graph and Entra behind the domain's ports: [`MsGraph`] signs users in, lists calendars,
+//! reads their change feeds and subscribes to pushes. docs/microsoft.md has the mapping tables.
 
 mod claims;
 mod config;
@@ -10,9 +10,11 @@ mod link;
 mod mailbox;
 mod map;
 mod moment;
+mod notifications;
 mod oauth;
 mod reader;
 mod recurrence;
+mod subscriptions;
 mod teams;
 mod transport;
 mod wire;
@@ -31,7 +33,8 @@ pub use recurrence::{
 use oauth::Entra;
 use transport::Transport;
 
-/// Microsoft 365 and Outlook.com: the `Authorizer`, `CalendarDirectory` and `CalendarReader` ports.
+/// Microsoft 365 and Outlook.com: the `Authorizer`, `CalendarDirectory`, `CalendarReader` and
+/// `ChangeNotifier` ports.
 ///
 /// Clones share the connection pool and the limits. Holds no token and no state of any user.
 #[derive(Clone, Debug)]

@@ -108,6 +108,18 @@ pub(crate) fn parse_instant(text: &str) -> Option<OffsetDateTime> {
     to_utc(local, offset.unwrap_or(UtcOffset::UTC))
 }
 
+/// RFC 3339 in UTC, with whole seconds.
+pub(crate) fn rfc3339(instant: OffsetDateTime) -> String {
+    let utc = instant.to_offset(UtcOffset::UTC);
+    let (date, time) = (utc.date(), utc.time());
+    format!(
+        "{date}T{:02}:{:02}:{:02}Z",
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
+}
+
 fn to_utc(local: PrimitiveDateTime, offset: UtcOffset) -> Option<OffsetDateTime> {
     local
         .assume_offset(offset)

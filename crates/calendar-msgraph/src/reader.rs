@@ -13,12 +13,12 @@ use calendar_domain::sync::{
 };
 use secrecy::SecretString;
 use serde_json::value::RawValue;
-use time::{OffsetDateTime, UtcOffset};
 use url::Url;
 
 use crate::MsGraph;
 use crate::error::GraphError;
 use crate::map::{Mapper, Occurrences};
+use crate::moment::rfc3339;
 use crate::transport::Target;
 use crate::wire::Page;
 
@@ -163,7 +163,9 @@ impl CalendarReader for MsGraph {
         calendar: &CalendarRef,
         from: &ChangesFrom,
     ) -> PortResult<ChangesPage> {
-        Ok(self.changes_page(token, calendar, from).await?)
+        self.changes_page(token, calendar, from)
+            .await
+            .map_err(GraphError::of_calendar)
     }
 
     async fn event(
@@ -172,7 +174,9 @@ impl CalendarReader for MsGraph {
         calendar: &CalendarRef,
         id: &ProviderEventId,
     ) -> PortResult<Option<EventChange>> {
-        Ok(self.one_event(token, calendar, id).await?)
+        self.one_event(token, calendar, id)
+            .await
+            .map_err(GraphError::of_calendar)
     }
 
     async fn instances(
@@ -182,7 +186,9 @@ impl CalendarReader for MsGraph {
         master: &ProviderEventId,
         window: SyncWindow,
     ) -> PortResult<Vec<EventChange>> {
-        Ok(self.all_instances(token, calendar, master, window).await?)
+        self.all_instances(token, calendar, master, window)
+            .await
+            .map_err(GraphError::of_calendar)
     }
 }
 
@@ -194,16 +200,4 @@ fn within(target: Target, window: SyncWindow) -> Target {
     target
         .with("startDateTime", rfc3339(window.start))
         .with("endDateTime", rfc3339(window.end))
-}
-
-/// RFC 3339 in UTC, with whole seconds.
-fn rfc3339(instant: OffsetDateTime) -> String {
-    let utc = instant.to_offset(UtcOffset::UTC);
-    let (date, time) = (utc.date(), utc.time());
-    format!(
-        "{date}T{:02}:{:02}:{:02}Z",
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
 }

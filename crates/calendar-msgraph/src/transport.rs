@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use calendar_domain::ports::Clock;
 use calendar_domain::sync::Mailbox;
-use graph_rs_sdk::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use graph_rs_sdk::http::Proxy;
+use graph_rs_sdk::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use graph_rs_sdk::http::{Body, BodyRead, Method, Proxy};
 use graph_rs_sdk::{GraphClient, GraphClientConfiguration};
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
@@ -24,7 +24,8 @@ use crate::link::pinned;
 use crate::mailbox::MailboxLimits;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From connecting to the last byte of the body.
+/// From connecting to the last byte of the body. Before Graph answers that it has made a subscription it
+/// asks both of our endpoints, for up to 10 s each.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(100);
 /// Largest answer that is read. A page of 200 events with bodies of 50 KB has 10 MB.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -34,6 +35,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const RETRY_AFTER: HeaderName = HeaderName::from_static("retry-after");
 const DATE: HeaderName = HeaderName::from_static("date");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What every request prefers.
+const IMMUTABLE_IDS: &str = r#"IdType="ImmutableId""#;
 
 /// Sends requests to Graph. Clones share the connection pool and the limits.
 #[derive(Clone)]
@@ -54,6 +57,11 @@ pub(crate) enum Target {
         /// Parameters, not yet encoded.
         query: Vec<(&'static str, String)>,
     },
+    /// A path of the service, below no mailbox.
+    Service {
+        /// Segments, not yet encoded.
+        segments: Vec<String>,
+    },
     /// A link that [`Transport::link`] has checked.
     Link(Url),
 }
@@ -62,11 +70,15 @@ impl Target {
     /// A path without parameters.
     pub(crate) fn path<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Self {
         Self::Path {
-            segments: segments
-                .into_iter()
-                .map(|segment| segment.as_ref().to_owned())
-                .collect(),
+            segments: owned(segments),
             query: Vec::new(),
+        }
+    }
+
+    /// A path of the service.
+    pub(crate) fn service<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Self {
+        Self::Service {
+            segments: owned(segments),
         }
     }
 
@@ -77,6 +89,13 @@ impl Target {
         }
         self
     }
+}
+
+fn owned<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Vec<String> {
+    segments
+        .into_iter()
+        .map(|segment| segment.as_ref().to_owned())
+        .collect()
 }
 
 impl Transport {
@@ -112,8 +131,12 @@ impl Transport {
         pinned(&self.base, link)
     }
 
-    /// Sends a GET and reads the answer. Waits while the mailbox has its limit of requests under
-    /// way. Never tries again: that is for the caller, who knows the pass.
+    /// Our clock.
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    /// Sends a GET and reads the answer.
     pub(crate) async fn get(
         &self,
         token: &SecretString,
@@ -121,15 +144,52 @@ impl Transport {
         target: Target,
         page_size: u32,
     ) -> Result<Vec<u8>, GraphError> {
-        let mut handler = match mailbox {
-            Mailbox::Own => self.client.me().get_user(),
-            Mailbox::Delegate(owner) => {
-                let users = self.client.users().list_user();
-                users.extend_path(&[path_segment(owner)?])
-            }
-        };
+        let prefer =
+            format!(r#"{IMMUTABLE_IDS}, outlook.timezone="UTC", odata.maxpagesize={page_size}"#);
+        let headers = headers(token, &prefer)?;
+        self.send(Method::GET, token, mailbox, target, headers, None)
+            .await
+    }
+
+    /// Sends a request that changes something on behalf of the user, with a JSON body where there is
+    /// one.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        token: &SecretString,
+        target: Target,
+        body: Option<String>,
+    ) -> Result<Vec<u8>, GraphError> {
+        let mut headers = headers(token, IMMUTABLE_IDS)?;
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        self.send(method, token, &Mailbox::Own, target, headers, body)
+            .await
+    }
+
+    /// Sends a request and reads the answer. Waits while the mailbox has its limit of requests under
+    /// way. Never tries again: that is for the caller, who knows the pass.
+    async fn send(
+        &self,
+        method: Method,
+        token: &SecretString,
+        mailbox: &Mailbox,
+        target: Target,
+        headers: HeaderMap,
+        body: Option<String>,
+    ) -> Result<Vec<u8>, GraphError> {
+        // As a stream the body cannot be sent twice, so no redirect takes it to another host.
+        let body = body.map(|body| BodyRead::from(Body::wrap(body)));
+        let mut handler = self.client.custom(method, body);
         match target {
             Target::Path { segments, query } => {
+                handler = match mailbox {
+                    Mailbox::Own => handler.extend_path(&["me"]),
+                    Mailbox::Delegate(owner) => {
+                        handler.extend_path(&["users", path_segment(owner)?])
+                    }
+                };
                 for segment in &segments {
                     handler = handler.extend_path(&[path_segment(segment)?]);
                 }
@@ -137,13 +197,14 @@ impl Transport {
                     handler = handler.append_query_pair(*name, value.as_str());
                 }
             }
+            Target::Service { segments } => {
+                for segment in &segments {
+                    handler = handler.extend_path(&[path_segment(segment)?]);
+                }
+            }
             Target::Link(url) => *handler.as_mut() = url,
         }
-        let request = handler
-            .headers(headers(token, page_size)?)
-            .build()
-            .await
-            .map_err(transport)?;
+        let request = handler.headers(headers).build().await.map_err(transport)?;
 
         let _permit = self.limits.acquire(token, mailbox).await;
         let mut response = request.send().await.map_err(|error| {
@@ -213,13 +274,11 @@ impl std::fmt::Debug for Transport {
 
 /// The headers of every request, those for links included: `Prefer` holds for one request only.
 /// Source: <https://learn.microsoft.com/graph/outlook-immutable-id>.
-fn headers(token: &SecretString, page_size: u32) -> Result<HeaderMap, GraphError> {
+fn headers(token: &SecretString, prefer: &str) -> Result<HeaderMap, GraphError> {
     let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
         .map_err(|_| GraphError::InvalidToken)?;
     authorization.set_sensitive(true);
-    let prefer =
-        format!(r#"IdType="ImmutableId", outlook.timezone="UTC", odata.maxpagesize={page_size}"#);
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
     headers.insert(AUTHORIZATION, authorization);
     headers.insert(
         PREFER,
@@ -313,14 +372,11 @@ mod tests {
 
     #[test]
     fn the_token_is_not_shown_by_debug() {
-        let headers = headers(&SecretString::from("hush"), 50).unwrap();
+        let headers = headers(&SecretString::from("hush"), IMMUTABLE_IDS).unwrap();
         assert!(!format!("{headers:?}").contains("hush"));
-        assert_eq!(
-            headers[PREFER],
-            r#"IdType="ImmutableId", outlook.timezone="UTC", odata.maxpagesize=50"#
-        );
+        assert_eq!(headers[PREFER], r#"IdType="ImmutableId""#);
         assert!(matches!(
-            super::headers(&SecretString::from("a\nb"), 1),
+            super::headers(&SecretString::from("a\nb"), IMMUTABLE_IDS),
             Err(GraphError::InvalidToken)
         ));
     }

@@ -114,9 +114,19 @@ pub(crate) struct WireUser {
     pub(crate) user_principal_name: Option<String>,
 }
 
-/// A member's name, borrowed where it has no escapes.
+/// `subscription`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct WireSubscription {
+    pub(crate) id: Option<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) notification_url: Option<String>,
+    pub(crate) expiration_date_time: Option<String>,
+}
+
+/// A text, such as a member's name, borrowed where it has no escapes.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// Declares [`WireEvent`] with its reader: known members go to their fields, the others to `rest`.
 /// By hand, because serde's `flatten` buffers every member of every event.
@@ -142,7 +152,7 @@ macro_rules! wire_event {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WireEvent, A::Error> {
                 let mut event = WireEvent::default();
-                while let Some(Name(name)) = map.next_key()? {
+                while let Some(Text(name)) = map.next_key()? {
                     match &*name {
                         $($name => event.$field = map.next_value()?,)*
                         "@removed" => event.is_removed = map.next_value::<Option<IgnoredAny>>()?.is_some(),

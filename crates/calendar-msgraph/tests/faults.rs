@@ -31,18 +31,18 @@ async fn refusals_have_a_class_and_are_not_tried_again() {
             Authentication,
             "unauthorized",
         ),
-        (403, error_body(""), Permanent, "http_403"),
-        (
-            404,
-            error_body("MailboxNotEnabledForRESTAPI"),
-            Permanent,
-            "MailboxNotEnabledForRESTAPI",
-        ),
+        (403, error_body(""), Permanent, "calendar_access_denied"),
         (
             404,
             error_body("ErrorItemNotFound"),
             Permanent,
-            "ErrorItemNotFound",
+            "calendar_not_found",
+        ),
+        (
+            405,
+            error_body("Request_BadRequest"),
+            Permanent,
+            "Request_BadRequest",
         ),
         (
             410,
