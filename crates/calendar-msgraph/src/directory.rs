@@ -65,7 +65,26 @@ impl CalendarDirectory for MsGraph {
             );
         })
         .await?;
+        mark_shared(&mut calendars);
         Ok(calendars)
+    }
+}
+
+/// Marks the calendars of others: those whose owner is not that of the default calendar. Where Graph does
+/// not say whose the default calendar is, none can be told apart.
+fn mark_shared(calendars: &mut [CalendarListing]) {
+    let address = |calendar: &CalendarListing| {
+        calendar
+            .owner_email
+            .as_ref()
+            .map(|owner| owner.to_lowercase())
+    };
+    let default = calendars.iter().find(|calendar| calendar.is_primary);
+    let Some(home) = default.and_then(address) else {
+        return;
+    };
+    for calendar in calendars {
+        calendar.is_shared = address(calendar).is_some_and(|owner| owner != home);
     }
 }
 
@@ -125,6 +144,54 @@ mod tests {
         let bare = calendar(r#"{"id":"a","name":null,"owner":{"address":""}}"#).unwrap();
         assert!(!bare.is_primary && !bare.can_edit && bare.owner_email.is_none());
         assert_eq!(calendar(r#"{"id":"","name":"x"}"#), None);
+    }
+
+    #[test]
+    fn calendars_of_others_are_shared() {
+        let calendar = |id: &str, owner: Option<&str>, is_primary| CalendarListing {
+            id: id.to_owned(),
+            name: String::new(),
+            color: None,
+            is_primary,
+            can_edit: true,
+            owner_email: owner.map(str::to_owned),
+            is_shared: false,
+        };
+        let (ada, loud, bea) = (
+            Some("ada@example.com"),
+            Some("ADA@Example.com"),
+            Some("bea@example.com"),
+        );
+        for (calendars, shared) in [
+            // The default calendar comes last.
+            (
+                vec![
+                    calendar("1", bea, false),
+                    calendar("2", loud, false),
+                    calendar("3", None, false),
+                    calendar("4", ada, true),
+                ],
+                vec!["1"],
+            ),
+            (
+                vec![calendar("1", bea, false), calendar("2", ada, false)],
+                vec![],
+            ),
+            (
+                vec![calendar("1", bea, false), calendar("2", None, true)],
+                vec![],
+            ),
+            (vec![], vec![]),
+        ] {
+            let mut calendars = calendars;
+            mark_shared(&mut calendars);
+            let marked: Vec<_> = calendars
+                .iter()
+                .filter(|calendar| calendar.is_shared)
+                .map(|calendar| calendar.id.as_str())
+                .collect();
+            assert_eq!(marked, shared);
+        }
     }
 
     #[test]
