@@ -126,6 +126,19 @@ diesel::table! {
         updated_at -> Timestamptz,
         /// Soft delete.
         deleted_at -> Nullable<Timestamptz>,
+        /// A push asked for a look that no claim has taken yet; not before this instant.
+        pushed_at -> Nullable<Timestamptz>,
+        /// When a claim last took what a push had asked for.
+        push_taken_at -> Nullable<Timestamptz>,
+        /// When the account's subscription is to be seen to; null = when something happens.
+        push_due_at -> Nullable<Timestamptz>,
+        /// Failures in a row of seeing to the subscription.
+        push_failure_count -> Int4,
+        /// Code of the last of them; null after a success.
+        #[max_length = 100]
+        push_error_code -> Nullable<Varchar>,
+        /// When polling found a change that no push had announced; a later push makes up for it.
+        push_silent_since -> Nullable<Timestamptz>,
     }
 }
 
@@ -186,6 +199,8 @@ diesel::table! {
         /// Address of the calendar's owner.
         #[max_length = 255]
         owner_email -> Nullable<Varchar>,
+        /// Another's calendar: pushes to the account do not cover it.
+        is_shared -> Bool,
     }
 }
 
@@ -341,7 +356,7 @@ diesel::table! {
         account_id -> Uuid,
         /// When the next pass is due.
         due_at -> Timestamptz,
-        /// Raised by every push and every request for a sync; a release that finds it moved makes the connection due at once.
+        /// Raised by every request for a sync; a pass that finds it moved at its end makes the connection due at once. A push marks the account instead.
         requested_seq -> Int8,
         /// The user paused it: never due.
         is_paused -> Bool,
@@ -382,6 +397,8 @@ diesel::table! {
         events_skipped -> Int4,
         /// When the row last changed; kept by the code, no trigger.
         updated_at -> Timestamptz,
+        /// Which look after a push the next pass is: 1 at once, 2 and 3 when the one before found nothing; null = no push asked for it.
+        push_look -> Nullable<Int2>,
     }
 }
 
@@ -553,6 +570,10 @@ diesel::table! {
         created_at -> Timestamptz,
         /// When the row last changed; kept by the code, no trigger.
         updated_at -> Timestamptz,
+        /// The account whose own calendars it covers.
+        account_id -> Nullable<Uuid>,
+        /// When it was last renewed.
+        renewed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -566,6 +587,7 @@ diesel::joinable!(calendar_sync_states -> calendar_connections (connection_id));
 diesel::joinable!(connect_sessions -> users (user_id));
 diesel::joinable!(event_attendees -> calendar_events (event_id));
 diesel::joinable!(event_reminders -> calendar_events (event_id));
+diesel::joinable!(webhook_subscriptions -> calendar_accounts (account_id));
 diesel::joinable!(webhook_subscriptions -> calendar_connections (calendar_connection_id));
 
 diesel::allow_tables_to_appear_in_same_query!(

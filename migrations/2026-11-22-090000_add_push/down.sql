@@ -1,0 +1,17 @@
+COMMENT ON COLUMN calendar_sync_states.requested_seq IS 'Raised by every push and every request for a sync; a release that finds it moved makes the connection due at once.';
+ALTER TABLE calendar_sync_states DROP COLUMN push_look;
+
+ALTER TABLE calendar_connections DROP COLUMN is_shared;
+
+-- The indexes and keys on these columns go with them.
+ALTER TABLE calendar_accounts
+    DROP COLUMN pushed_at,
+    DROP COLUMN push_taken_at,
+    DROP COLUMN push_due_at,
+    DROP COLUMN push_failure_count,
+    DROP COLUMN push_error_code,
+    DROP COLUMN push_silent_since;
+ALTER TABLE webhook_subscriptions
+    DROP COLUMN account_id,
+    DROP COLUMN renewed_at,
+    RESET (fillfactor);

@@ -1,0 +1,55 @@
+-- Push: which account a subscription is for, what a push asks of an account, and when the account's
+-- subscription is to be seen to. Both are states of the account, found by time like all other work.
+
+ALTER TABLE webhook_subscriptions
+    ADD COLUMN account_id uuid,
+    ADD COLUMN renewed_at timestamptz,
+    ADD CONSTRAINT webhook_subscriptions_account_id_fkey
+        FOREIGN KEY (account_id) REFERENCES calendar_accounts (id) ON DELETE CASCADE,
+    -- Every push writes last_notification_at: room on the page keeps that out of the indexes.
+    SET (fillfactor = 70);
+
+CREATE INDEX webhook_subscriptions_account_id_idx ON webhook_subscriptions (account_id)
+    WHERE account_id IS NOT NULL;
+
+COMMENT ON COLUMN webhook_subscriptions.account_id IS 'The account whose own calendars it covers.';
+COMMENT ON COLUMN webhook_subscriptions.renewed_at IS 'When it was last renewed.';
+
+UPDATE webhook_subscriptions AS w SET account_id = c.account_id
+FROM calendar_connections AS c
+WHERE c.id = w.calendar_connection_id AND c.account_id IS NOT NULL;
+
+ALTER TABLE calendar_accounts
+    ADD COLUMN pushed_at timestamptz,
+    ADD COLUMN push_taken_at timestamptz,
+    ADD COLUMN push_due_at timestamptz DEFAULT now(),
+    ADD COLUMN push_failure_count integer NOT NULL DEFAULT 0,
+    ADD COLUMN push_error_code varchar(100),
+    ADD COLUMN push_silent_since timestamptz;
+
+-- Claiming walks both in the order of their time.
+CREATE INDEX calendar_accounts_pushed_at_idx ON calendar_accounts (pushed_at)
+    WHERE pushed_at IS NOT NULL AND deleted_at IS NULL AND needs_reauth_reason IS NULL;
+CREATE INDEX calendar_accounts_push_due_at_idx ON calendar_accounts (push_due_at)
+    WHERE push_due_at IS NOT NULL AND deleted_at IS NULL AND needs_reauth_reason IS NULL;
+
+COMMENT ON COLUMN calendar_accounts.pushed_at IS 'A push asked for a look that no claim has taken yet; not before this instant.';
+COMMENT ON COLUMN calendar_accounts.push_taken_at IS 'When a claim last took what a push had asked for.';
+COMMENT ON COLUMN calendar_accounts.push_due_at IS 'When the account''s subscription is to be seen to; null = when something happens.';
+COMMENT ON COLUMN calendar_accounts.push_failure_count IS 'Failures in a row of seeing to the subscription.';
+COMMENT ON COLUMN calendar_accounts.push_error_code IS 'Code of the last of them; null after a success.';
+COMMENT ON COLUMN calendar_accounts.push_silent_since IS 'When polling found a change that no push had announced; a later push makes up for it.';
+
+ALTER TABLE calendar_connections ADD COLUMN is_shared boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN calendar_connections.is_shared IS 'Another''s calendar: pushes to the account do not cover it.';
+
+UPDATE calendar_connections AS c SET is_shared = true WHERE c.mailbox IS NOT NULL;
+UPDATE calendar_connections AS c SET is_shared = true
+FROM calendar_accounts AS a
+WHERE a.id = c.account_id AND NOT c.is_shared AND lower(c.owner_email) <> lower(a.email);
+
+ALTER TABLE calendar_sync_states
+    ADD COLUMN push_look smallint,
+    ADD CONSTRAINT calendar_sync_states_push_look_check CHECK (push_look BETWEEN 1 AND 3);
+COMMENT ON COLUMN calendar_sync_states.push_look IS 'Which look after a push the next pass is: 1 at once, 2 and 3 when the one before found nothing; null = no push asked for it.';
+COMMENT ON COLUMN calendar_sync_states.requested_seq IS 'Raised by every request for a sync; a pass that finds it moved at its end makes the connection due at once. A push marks the account instead.';
