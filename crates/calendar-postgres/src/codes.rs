@@ -6,6 +6,7 @@ use calendar_domain::event::{
 };
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceEndType};
+use calendar_domain::subscription::PushLook;
 use calendar_domain::sync::PassKind;
 use diesel::result::Error as QueryError;
 
@@ -93,4 +94,20 @@ pub(crate) fn reminder_word(method: ReminderMethod) -> &'static str {
         ReminderMethod::Email => "email",
         ReminderMethod::Sms => "sms",
     }
+}
+
+/// A look as `calendar_sync_states.push_look` numbers it.
+pub(crate) fn look_number(look: PushLook) -> i16 {
+    match look {
+        PushLook::First => 1,
+        PushLook::Second => 2,
+        PushLook::Third => 3,
+    }
+}
+
+/// The look with this number.
+pub(crate) fn look_of_number(number: i16) -> Option<PushLook> {
+    [PushLook::First, PushLook::Second, PushLook::Third]
+        .into_iter()
+        .find(|look| look_number(*look) == number)
 }

@@ -29,6 +29,7 @@ use crate::error::{PgError, check_text};
 use crate::fence::{Count, bind_lease, lease_holds};
 use crate::statement::Statement;
 use crate::tokens::{self, SealedGrant};
+use crate::wakeups::wake;
 
 mod connect;
 
@@ -62,6 +63,8 @@ macro_rules! select_connection {
             CASE WHEN a.needs_reauth_reason IS NULL THEN s.last_error_at ELSE a.updated_at END
                 AS last_error_at,
             coalesce(s.events_skipped, 0) AS events_skipped,
+            c.is_shared OR coalesce(a.push_error_code = 'push_unsupported', false) AS is_unpushed,
+            w.expiration_datetime AS push_expires_at, w.is_silent AS push_is_silent,
             (SELECT count(*) FROM calendar_events AS e
              WHERE e.calendar_connection_id = c.id AND e.deleted_at IS NULL
                AND e.parent_event_id IS NULL) AS event_count,
@@ -69,6 +72,14 @@ macro_rules! select_connection {
         FROM calendar_connections AS c
         LEFT JOIN calendar_accounts AS a ON a.id = c.account_id
         LEFT JOIN calendar_sync_states AS s ON s.connection_id = c.id
+        LEFT JOIN LATERAL (
+            SELECT v.expiration_datetime,
+                coalesce(v.last_notification_at <= a.push_silent_since, a.push_silent_since IS NOT NULL)
+                    AS is_silent
+            FROM webhook_subscriptions AS v
+            WHERE v.account_id = c.account_id AND v.is_active AND v.expiration_datetime > now()
+            ORDER BY v.created_at DESC, v.id DESC LIMIT 1
+        ) AS w ON NOT c.is_shared
         WHERE c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected "
     };
 }
@@ -120,6 +131,12 @@ struct ConnectionRow {
     last_error_at: Option<OffsetDateTime>,
     #[diesel(sql_type = Integer)]
     events_skipped: i32,
+    #[diesel(sql_type = Bool)]
+    is_unpushed: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    push_expires_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    push_is_silent: Option<bool>,
     #[diesel(sql_type = BigInt)]
     event_count: i64,
     #[diesel(sql_type = Timestamptz)]
@@ -143,8 +160,19 @@ impl ConnectionRow {
         }
     }
 
+    fn push(&self) -> PushHealth {
+        match self.push_expires_at {
+            Some(expires_at) if self.push_is_silent == Some(true) => {
+                PushHealth::Stale { expires_at }
+            }
+            Some(expires_at) => PushHealth::Healthy { expires_at },
+            None if self.is_unpushed => PushHealth::Unsupported,
+            None => PushHealth::Off,
+        }
+    }
+
     fn into_connection(self) -> Result<CalendarConnection, PgError> {
-        let status = self.status();
+        let (status, push) = (self.status(), self.push());
         let waits = matches!(
             status,
             ConnectionStatus::NeedsReauth | ConnectionStatus::Paused
@@ -163,7 +191,7 @@ impl ConnectionRow {
             can_edit: self.can_edit,
             delegate_email: self.delegate_email,
             status,
-            push: PushHealth::Off,
+            push,
             last_synced_at: self.last_synced_at,
             window: window.map(|(start, end)| SyncWindow { start, end }),
             next_sync_at: self.due_at.filter(|_| !waits),
@@ -306,8 +334,8 @@ impl ConnectionStore for PgConnectionStore {
             .calendar_color
             .as_deref()
             .map_or(Ok(()), check_color)?;
-        let sql = "
-            WITH target AS (
+        let sql = concat!(
+            "WITH target AS (
                 UPDATE calendar_connections AS c SET
                     calendar_name = coalesce($3, c.calendar_name),
                     calendar_color = coalesce($4, c.calendar_color), updated_at = $6
@@ -319,8 +347,12 @@ impl ConnectionStore for PgConnectionStore {
                         THEN $6 ELSE s.due_at END
                 FROM target JOIN calendar_accounts AS a ON a.id = target.account_id
                 WHERE s.connection_id = target.id AND $5 IS NOT NULL
+                RETURNING 1
             )
-            SELECT count(*) AS count FROM target";
+            SELECT count(*) AS count, (SELECT ",
+            wake!(),
+            "::text FROM state WHERE NOT $5 LIMIT 1) AS woken FROM target"
+        );
         let mut connection = self.database.get().await?;
         let changed: Option<Count> = Statement::new(sql)
             .bind::<SqlUuid, _>(user.0)
@@ -462,5 +494,32 @@ async fn disconnect(
         .bind::<Timestamptz, _>(now)
         .row(connection)
         .await?;
-    Ok(gone.is_some_and(|gone| gone.count > 0))
+    if gone.is_none_or(|gone| gone.count == 0) {
+        return Ok(false);
+    }
+    // What stood on it moves to another calendar of the account's own, or ends with the last one.
+    let subscriptions = "
+        WITH gone AS (
+            SELECT account_id FROM calendar_connections WHERE id = $1
+        ), sibling AS (
+            SELECT c.id FROM calendar_connections AS c JOIN gone ON gone.account_id = c.account_id
+            WHERE c.deleted_at IS NULL AND c.is_connected AND NOT c.is_shared
+            ORDER BY c.is_primary DESC, c.id LIMIT 1
+        ), subscription AS MATERIALIZED (
+            SELECT w.id, (SELECT id FROM sibling) AS connection_id
+            FROM webhook_subscriptions AS w
+            WHERE w.is_active AND (w.calendar_connection_id = $1
+                OR (w.account_id = (SELECT account_id FROM gone) AND NOT EXISTS (SELECT 1 FROM sibling)))
+            ORDER BY w.id FOR NO KEY UPDATE OF w
+        )
+        UPDATE webhook_subscriptions AS w SET updated_at = $2,
+            calendar_connection_id = coalesce(s.connection_id, w.calendar_connection_id),
+            is_active = s.connection_id IS NOT NULL
+        FROM subscription AS s WHERE w.id = s.id";
+    Statement::new(subscriptions)
+        .bind::<SqlUuid, _>(id.0)
+        .bind::<Timestamptz, _>(now)
+        .run(connection)
+        .await?;
+    Ok(true)
 }

@@ -9,17 +9,20 @@ use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection as _, TransactionManager as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio_postgres::Config;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PgError;
 use crate::tls::TlsOptions;
 
 /// How long to wait for a connection to be made, or for one of the pool to become free.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Milliseconds: longer than any statement of ours takes; a runaway must not hold its locks for ever.
 const STATEMENT_TIMEOUT: &str = "statement_timeout=60000";
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
@@ -51,7 +54,8 @@ impl Database {
         reason = "the configuration is used up"
     )]
     pub fn connect(config: PgConfig) -> Result<Self, PgError> {
-        let pool = Pool::builder(PgManager::new(&config.url)?)
+        let opener = Opener::new(&config.url)?;
+        let pool = Pool::builder(PgManager { opener })
             .max_size(config.max_connections.max(1))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -69,6 +73,11 @@ impl Database {
         let mut connection = self.get().await?;
         connection.batch_execute("").await?;
         Ok(())
+    }
+
+    /// How to open a connection of one's own to the same server.
+    pub(crate) fn opener(&self) -> Opener {
+        self.pool.manager().opener.clone()
     }
 
     /// A connection of the pool.
@@ -137,13 +146,14 @@ impl std::ops::DerefMut for PooledConnection {
     }
 }
 
-/// Opens connections, and says which of them may be used again.
-pub(crate) struct PgManager {
+/// Opens connections, all with the same settings.
+#[derive(Clone)]
+pub(crate) struct Opener {
     config: Config,
     tls: MakeRustlsConnect,
 }
 
-impl PgManager {
+impl Opener {
     fn new(url: &SecretString) -> Result<Self, PgError> {
         let (config, tls) = read_url(url.expose_secret())?;
         Ok(Self {
@@ -152,12 +162,21 @@ impl PgManager {
         })
     }
 
-    async fn open(&self) -> Result<AsyncPgConnection, PgError> {
+    /// The driver's own two halves.
+    pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), PgError> {
         let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) =
-            connected.map_err(|error| PgError::Unavailable(Some(Box::new(error))))?;
+        connected.map_err(|error| PgError::Unavailable(Some(Box::new(error))))
+    }
+
+    async fn open(&self) -> Result<AsyncPgConnection, PgError> {
+        let (client, connection) = self.connect().await?;
         Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
     }
+}
+
+/// Opens the pool's connections, and says which of them may be used again.
+pub(crate) struct PgManager {
+    opener: Opener,
 }
 
 impl Manager for PgManager {
@@ -165,7 +184,7 @@ impl Manager for PgManager {
     type Error = PgError;
 
     async fn create(&self) -> Result<AsyncPgConnection, PgError> {
-        self.open().await
+        self.opener.open().await
     }
 
     async fn recycle(
@@ -184,7 +203,7 @@ impl Manager for PgManager {
 
 /// One connection outside any pool, for migrations.
 pub(crate) async fn open_one(url: &SecretString) -> Result<AsyncPgConnection, PgError> {
-    PgManager::new(url)?.open().await
+    Opener::new(url)?.open().await
 }
 
 /// The driver's configuration; `sslmode` and `sslrootcert` apart, whose values it does not all know.

@@ -10,6 +10,8 @@ use crate::statement::Statement;
 
 /// How long a tombstone can still be read by those who ask for changes since a time.
 const TOMBSTONES_STAY: Duration = Duration::days(30);
+/// How long a subscription that has ended is still shown.
+const ENDED_STAY: Duration = Duration::days(30);
 /// How many rows one statement removes.
 const STEP: i64 = 1_000;
 
@@ -66,6 +68,14 @@ const ENDED_ACCOUNTS: &str = "
         LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
     DELETE FROM calendar_accounts AS a USING accounts WHERE a.id = accounts.id";
 
+/// What ended before `$1`; a push that is still on its way finds it until then.
+const SUBSCRIPTIONS: &str = "
+    WITH ended AS MATERIALIZED (
+        SELECT w.id FROM webhook_subscriptions AS w
+        WHERE NOT w.is_active AND w.updated_at < $1
+        LIMIT $2 FOR UPDATE OF w SKIP LOCKED)
+    DELETE FROM webhook_subscriptions AS w USING ended WHERE w.id = ended.id";
+
 const API_SESSIONS: &str = "
     DELETE FROM api_sessions WHERE id IN (
         SELECT id FROM api_sessions WHERE expires_at < $1 LIMIT $2)";
@@ -102,8 +112,8 @@ impl PgHousekeeping {
     }
 
     /// Removes tombstones older than 30 days, connections that ended so long ago with their events,
-    /// all that users who are gone have left, sessions and OAuth round trips that have expired, and
-    /// what broken-off passes have left. Returns how many rows. To be called now and then; several
+    /// all that users who are gone have left, subscriptions that ended so long ago, sessions and OAuth
+    /// round trips that have expired, and what broken-off passes have left. Returns how many rows. To be called now and then; several
     /// processes may do it at once.
     pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
         let mut purged = 0;
@@ -112,6 +122,7 @@ impl PgHousekeeping {
             (ENDED_EVENTS, now - TOMBSTONES_STAY),
             (ENDED_CONNECTIONS, now - TOMBSTONES_STAY),
             (ENDED_ACCOUNTS, now),
+            (SUBSCRIPTIONS, now - ENDED_STAY),
             (API_SESSIONS, now),
             (CONNECT_SESSIONS, now),
             (SEEN, now),

@@ -19,10 +19,12 @@ mod migrations;
 mod schema;
 mod session_store;
 mod statement;
+mod subscription_store;
 mod sync_queue;
 mod tls;
 mod tokens;
 mod user_store;
+mod wakeups;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -36,5 +38,7 @@ pub use event_store::PgEventStore;
 pub use housekeeping::PgHousekeeping;
 pub use migrations::{MigrationState, migrate};
 pub use session_store::PgSessionStore;
+pub use subscription_store::PgSubscriptionStore;
 pub use sync_queue::PgSyncQueue;
 pub use user_store::PgUserStore;
+pub use wakeups::PgWakeups;

@@ -14,18 +14,20 @@ use calendar_domain::sync::{
     CalendarRef, Claim, Cursor, DueConnection, Lease, Mailbox, Pass, PassFailure, PassKind,
     PassPosition, SyncWindow,
 };
+use diesel::QueryableByName;
 use diesel::sql_types::{
-    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::codes::Label as _;
+use crate::codes::{Label as _, look_of_number};
 use crate::database::Database;
 use crate::error::PgError;
 use crate::fence::{Count, bind_lease, lease_holds};
 use crate::statement::Statement;
 use crate::tokens;
+use crate::wakeups::wake;
 
 /// `SyncQueue` on PostgreSQL.
 #[derive(Clone)]
@@ -42,42 +44,154 @@ impl PgSyncQueue {
     }
 }
 
-// `$1` worker, `$2` labels of providers, `$3` now, `$4` seconds. Walks the index on due_at, skips
-// what is leased or locked, and stops at the first that is free.
-const CLAIM: &str = "
-    WITH picked AS (
-        SELECT a.id
-        FROM calendar_sync_states AS s
-        JOIN calendar_accounts AS a ON a.id = s.account_id
-        JOIN calendar_connections AS c ON c.id = s.connection_id
-        WHERE s.due_at <= $3 AND NOT s.is_paused
-          AND a.deleted_at IS NULL AND a.needs_reauth_reason IS NULL
-          AND (a.lease_expires_at IS NULL OR a.lease_expires_at <= now())
-          AND a.provider = ANY ($2::text[]::calendar_provider[])
-          AND c.deleted_at IS NULL AND c.is_connected
-        ORDER BY s.due_at
+/// How much longer overdue other work must be to go before a push: pushes are for people who look, but no
+/// stream of them may starve the rest.
+const PUSH_AHEAD: Duration = Duration::from_mins(5);
+
+/// The condition that `calendar_accounts AS a` may be claimed.
+macro_rules! is_free {
+    () => {
+        "a.deleted_at IS NULL AND a.needs_reauth_reason IS NULL
+            AND (a.lease_expires_at IS NULL OR a.lease_expires_at <= now())
+            AND a.provider = ANY ($2::text[]::calendar_provider[])"
+    };
+}
+
+/// Accounts by the time of their push; the locking clause follows.
+macro_rules! pushed {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM calendar_accounts AS a WHERE ",
+            $condition,
+            " AND a.pushed_at <= $3 AND ",
+            is_free!(),
+            " ORDER BY a.pushed_at LIMIT 1"
+        )
+    };
+}
+
+/// Accounts by when their subscription is to be seen to.
+macro_rules! push_due {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM calendar_accounts AS a WHERE ",
+            $condition,
+            " AND a.push_due_at <= $3 AND a.provider = ANY ($5::text[]::calendar_provider[]) AND ",
+            is_free!(),
+            " ORDER BY a.push_due_at LIMIT 1"
+        )
+    };
+}
+
+/// Accounts by when a connection of theirs is due.
+macro_rules! overdue {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM calendar_sync_states AS s
+            JOIN calendar_accounts AS a ON a.id = s.account_id
+            JOIN calendar_connections AS c ON c.id = s.connection_id
+            WHERE ",
+            $condition,
+            " AND s.due_at <= $3 AND NOT s.is_paused AND c.deleted_at IS NULL AND c.is_connected AND ",
+            is_free!(),
+            " ORDER BY s.due_at LIMIT 1"
+        )
+    };
+}
+
+// `$1` worker, `$2` labels of providers, `$3` now, `$4` seconds, `$5` labels of those that push, `$6`
+// seconds that a push goes ahead.
+//
+// Each of the three sources walks its index, skips what is leased, and stops at the first that is free.
+// The one whose first is longest overdue is walked again, now skipping what is locked too; another is
+// walked only when nothing of that one can be locked. `OFFSET 0` keeps the sources in their order.
+//
+// What the statement writes it cannot read again: the states' new values come by RETURNING.
+const CLAIM: &str = concat!(
+    "WITH sources AS MATERIALIZED (
+        SELECT * FROM (
+            (",
+    pushed!(
+        "1 AS source, a.pushed_at - make_interval(secs => $6) AS since",
+        "true"
+    ),
+    ") UNION ALL (",
+    // Nobody who pushes: then all accounts wait in that index, and would be walked in vain.
+    push_due!("2, a.push_due_at", "cardinality($5::text[]) > 0"),
+    ") UNION ALL (",
+    overdue!("3, s.due_at", "true"),
+    ")) AS first ORDER BY since
+    ), picked AS MATERIALIZED (
+        SELECT coalesce(x.id, y.id, z.id) AS id,
+            coalesce(x.pushed_at, y.pushed_at, z.pushed_at) AS pushed_at
+        FROM (SELECT source FROM sources OFFSET 0) AS sources
+        LEFT JOIN LATERAL (",
+    pushed!("a.id, a.pushed_at", "sources.source = 1"),
+    " FOR UPDATE OF a SKIP LOCKED) AS x ON true
+        LEFT JOIN LATERAL (",
+    push_due!("a.id, a.pushed_at", "sources.source = 2"),
+    " FOR UPDATE OF a SKIP LOCKED) AS y ON true
+        LEFT JOIN LATERAL (",
+    overdue!("a.id, a.pushed_at", "sources.source = 3"),
+    " FOR UPDATE OF a SKIP LOCKED) AS z ON true
+        WHERE coalesce(x.id, y.id, z.id) IS NOT NULL
         LIMIT 1
-        FOR UPDATE OF a SKIP LOCKED
     ), leased AS (
         UPDATE calendar_accounts AS a
         SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $4),
-            lease_fence = a.lease_fence + 1
+            lease_fence = a.lease_fence + 1,
+            pushed_at = CASE WHEN picked.pushed_at <= $3 THEN NULL ELSE a.pushed_at END,
+            push_taken_at = CASE WHEN picked.pushed_at <= $3 THEN $3 ELSE a.push_taken_at END
         FROM picked WHERE a.id = picked.id
-        RETURNING a.*
+        RETURNING a.*, coalesce(picked.pushed_at <= $3, false) AS is_pushed
+    ), looks AS (
+        UPDATE calendar_sync_states AS s SET push_look = 1, updated_at = $3,
+            due_at = CASE WHEN s.failure_count = 0 THEN least(s.due_at, $3) ELSE s.due_at END
+        FROM leased AS a JOIN calendar_connections AS c ON c.account_id = a.id
+        WHERE a.is_pushed AND NOT c.is_shared AND c.deleted_at IS NULL AND c.is_connected
+          AND s.connection_id = c.id AND NOT s.is_paused
+        RETURNING s.connection_id, s.due_at, s.push_look
+    ), due AS (
+        SELECT c.id AS connection_id, c.account_id, c.calendar_id, c.mailbox, c.access_token,
+            c.refresh_token, c.token_expires_at, c.sync_token, c.last_synced_at, c.is_shared,
+            s.window_start, s.window_end, s.pass_id, s.pass_kind::text AS pass_kind, s.pass_cursor,
+            s.pass_sync_token, s.pass_window_start, s.pass_window_end, s.pass_touched_series,
+            s.requested_seq, s.failure_count, s.removal_held,
+            coalesce(looks.push_look, s.push_look) AS push_look,
+            coalesce(looks.due_at, s.due_at) AS due_at
+        FROM leased AS a
+        JOIN calendar_connections AS c ON c.account_id = a.id
+        JOIN calendar_sync_states AS s ON s.connection_id = c.id
+        LEFT JOIN looks ON looks.connection_id = c.id
+        WHERE coalesce(looks.due_at, s.due_at) <= $3 AND NOT s.is_paused
+          AND c.deleted_at IS NULL AND c.is_connected
+    ), active AS (
+        SELECT bool_or(w.expiration_datetime > $3 AND (a.push_silent_since IS NULL
+                OR coalesce(w.last_notification_at > a.push_silent_since, false))) AS is_healthy
+        FROM leased AS a JOIN webhook_subscriptions AS w ON w.account_id = a.id AND w.is_active
     )
     SELECT a.id AS account_id, a.user_id, a.provider::text AS provider, a.tenant_id,
         a.provider_user_id, a.email, a.display_name, a.lease_fence,
-        c.id AS connection_id, c.calendar_id, c.mailbox, c.access_token, c.refresh_token,
-        c.token_expires_at, c.sync_token, c.last_synced_at, s.window_start, s.window_end, s.pass_id,
-        s.pass_kind::text AS pass_kind, s.pass_cursor, s.pass_sync_token, s.pass_window_start,
-        s.pass_window_end, s.pass_touched_series, s.requested_seq, s.failure_count, s.removal_held
-    FROM leased AS a
-    JOIN calendar_connections AS c ON c.account_id = a.id
-    JOIN calendar_sync_states AS s ON s.connection_id = c.id
-    WHERE s.due_at <= $3 AND NOT s.is_paused AND c.deleted_at IS NULL AND c.is_connected
-    ORDER BY s.due_at, c.id";
+        coalesce(active.is_healthy, false) AS push_is_healthy,
+        -- A push without a subscription tells that it was removed, maybe while somebody settled it.
+        a.provider = ANY ($5::text[]::calendar_provider[]) AND (coalesce(a.push_due_at <= $3, false)
+            OR (a.is_pushed AND active.is_healthy IS NULL)) AS push_is_due,
+        due.connection_id, due.calendar_id, due.mailbox, due.access_token, due.refresh_token,
+        due.token_expires_at, due.sync_token, due.last_synced_at, due.is_shared, due.window_start,
+        due.window_end, due.pass_id, due.pass_kind, due.pass_cursor, due.pass_sync_token,
+        due.pass_window_start, due.pass_window_end, due.pass_touched_series, due.requested_seq,
+        due.failure_count, due.removal_held, due.push_look
+    FROM leased AS a CROSS JOIN active LEFT JOIN due ON due.account_id = a.id
+    ORDER BY due.due_at, due.connection_id"
+);
 
-#[derive(diesel::QueryableByName)]
+#[derive(QueryableByName)]
 struct ClaimRow {
     #[diesel(sql_type = SqlUuid)]
     account_id: Uuid,
@@ -95,10 +209,21 @@ struct ClaimRow {
     display_name: Option<String>,
     #[diesel(sql_type = BigInt)]
     lease_fence: i64,
-    #[diesel(sql_type = SqlUuid)]
-    connection_id: Uuid,
-    #[diesel(sql_type = Text)]
-    calendar_id: String,
+    #[diesel(sql_type = Bool)]
+    push_is_healthy: bool,
+    #[diesel(sql_type = Bool)]
+    push_is_due: bool,
+    #[diesel(embed)]
+    due: DueRow,
+}
+
+/// A connection in the outer join with its account: null throughout where none is due.
+#[derive(QueryableByName)]
+struct DueRow {
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    connection_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    calendar_id: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     mailbox: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -111,6 +236,8 @@ struct ClaimRow {
     sync_token: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     last_synced_at: Option<OffsetDateTime>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    is_shared: Option<bool>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     window_start: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -127,14 +254,16 @@ struct ClaimRow {
     pass_window_start: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pass_window_end: Option<OffsetDateTime>,
-    #[diesel(sql_type = Bool)]
-    pass_touched_series: bool,
-    #[diesel(sql_type = BigInt)]
-    requested_seq: i64,
-    #[diesel(sql_type = Integer)]
-    failure_count: i32,
-    #[diesel(sql_type = Bool)]
-    removal_held: bool,
+    #[diesel(sql_type = Nullable<Bool>)]
+    pass_touched_series: Option<bool>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    requested_seq: Option<i64>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    failure_count: Option<i32>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    removal_held: Option<bool>,
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    push_look: Option<i16>,
 }
 
 impl ClaimRow {
@@ -152,11 +281,13 @@ impl ClaimRow {
             needs_reauth: None,
         })
     }
+}
 
-    fn tokens(&self, cipher: &dyn TokenCipher) -> StoredTokens {
+impl DueRow {
+    fn tokens(&self, cipher: &dyn TokenCipher, id: ConnectionId) -> StoredTokens {
         tokens::open(
             cipher,
-            ConnectionId(self.connection_id),
+            id,
             self.access_token.as_deref(),
             self.refresh_token.as_deref(),
             self.token_expires_at,
@@ -175,7 +306,7 @@ impl ClaimRow {
             (None, Some(cursor)) => PassPosition::Page(Cursor(cursor.clone())),
             (None, None) => PassPosition::Begin,
         };
-        let touched_series = self.pass_touched_series;
+        let touched_series = self.pass_touched_series == Some(true);
         Ok(Some(Pass {
             id: PassId(id),
             kind,
@@ -185,27 +316,35 @@ impl ClaimRow {
         }))
     }
 
-    fn due(self, cipher: &dyn TokenCipher) -> Result<DueConnection, PgError> {
-        let tokens = self.tokens(cipher);
+    fn due(
+        self,
+        cipher: &dyn TokenCipher,
+        user_id: UserId,
+    ) -> Result<Option<DueConnection>, PgError> {
+        let Some(id) = self.connection_id.map(ConnectionId) else {
+            return Ok(None);
+        };
+        let tokens = self.tokens(cipher, id);
         let pass = self.pass()?;
         let window = window(self.window_start, self.window_end);
-        Ok(DueConnection {
-            id: ConnectionId(self.connection_id),
-            user_id: UserId(self.user_id),
+        let count = |count: Option<i32>| u32::try_from(count.unwrap_or(0)).unwrap_or(0);
+        Ok(Some(DueConnection {
+            id,
+            user_id,
             calendar: CalendarRef {
-                calendar_id: self.calendar_id,
+                calendar_id: self.calendar_id.unwrap_or_default(),
                 mailbox: self.mailbox.map_or(Mailbox::Own, Mailbox::Delegate),
             },
             tokens,
             synced: self.sync_token.map(Cursor).zip(window),
             pass,
             last_synced_at: self.last_synced_at,
-            is_shared: false,
-            push_look: None,
-            requested_seq: self.requested_seq,
-            failure_count: u32::try_from(self.failure_count).unwrap_or(0),
-            removal_held: self.removal_held,
-        })
+            is_shared: self.is_shared == Some(true),
+            push_look: self.push_look.and_then(look_of_number),
+            requested_seq: self.requested_seq.unwrap_or(0),
+            failure_count: count(self.failure_count),
+            removal_held: self.removal_held == Some(true),
+        }))
     }
 }
 
@@ -222,17 +361,21 @@ impl SyncQueue for PgSyncQueue {
         &self,
         worker: WorkerId,
         providers: &[CalendarProvider],
-        _pushing: &[CalendarProvider],
+        pushing: &[CalendarProvider],
         now: OffsetDateTime,
         ttl: Duration,
     ) -> PortResult<Option<Claim>> {
-        let labels: Vec<&str> = providers.iter().map(|provider| provider.label()).collect();
+        let labels = |providers: &[CalendarProvider]| -> Vec<&'static str> {
+            providers.iter().map(|provider| provider.label()).collect()
+        };
         let mut connection = self.database.get().await?;
         let rows: Vec<ClaimRow> = Statement::new(CLAIM)
             .bind::<SqlUuid, _>(worker.0)
-            .bind::<Array<Text>, _>(labels)
+            .bind::<Array<Text>, _>(labels(providers))
             .bind::<Timestamptz, _>(now)
             .bind::<Double, _>(ttl.as_secs_f64())
+            .bind::<Array<Text>, _>(labels(pushing))
+            .bind::<Double, _>(PUSH_AHEAD.as_secs_f64())
             .rows(&mut connection)
             .await?;
         drop(connection);
@@ -245,12 +388,18 @@ impl SyncQueue for PgSyncQueue {
             owner: worker,
             fence: first.lease_fence,
         };
-        let due = rows.into_iter().map(|row| row.due(&*self.cipher));
+        let push = ClaimedPush {
+            is_due: first.push_is_due,
+            is_healthy: first.push_is_healthy,
+        };
+        let due = rows
+            .into_iter()
+            .filter_map(|row| row.due.due(&*self.cipher, account.user_id).transpose());
         let connections = due.collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Claim {
             lease,
             account,
-            push: ClaimedPush::default(),
+            push,
             connections,
         }))
     }
@@ -340,8 +489,8 @@ impl SyncQueue for PgSyncQueue {
         now: OffsetDateTime,
     ) -> PortResult<bool> {
         // What waits for its user stays out of the queue; the request is remembered all the same.
-        let sql = "
-            WITH target AS (
+        let sql = concat!(
+            "WITH target AS (
                 SELECT c.id, a.needs_reauth_reason IS NULL AS is_ready
                 FROM calendar_connections AS c
                 LEFT JOIN calendar_accounts AS a ON a.id = c.account_id
@@ -351,8 +500,12 @@ impl SyncQueue for PgSyncQueue {
                     due_at = CASE WHEN target.is_ready THEN least(s.due_at, $3) ELSE s.due_at END,
                     updated_at = $3
                 FROM target WHERE s.connection_id = target.id
+                RETURNING target.is_ready
             )
-            SELECT count(*) AS count FROM target";
+            SELECT count(*) AS count, (SELECT ",
+            wake!(),
+            "::text FROM state WHERE is_ready LIMIT 1) AS woken FROM target"
+        );
         let mut connection = self.database.get().await?;
         let found: Option<Count> = Statement::new(sql)
             .bind::<SqlUuid, _>(user.0)

@@ -138,11 +138,15 @@ async fn delete(
     if gone.is_none_or(|gone| gone.count == 0) {
         return Ok(false);
     }
-    // Accounts before connections: the order of locks.
+    // Accounts before connections, and by their ids: the order of locks.
     let accounts = "
-        UPDATE calendar_accounts SET deleted_at = $2, updated_at = $2, email = NULL,
+        WITH mine AS MATERIALIZED (
+            SELECT id FROM calendar_accounts WHERE user_id = $1 AND deleted_at IS NULL
+            ORDER BY id FOR NO KEY UPDATE
+        )
+        UPDATE calendar_accounts AS a SET deleted_at = $2, updated_at = $2, email = NULL,
             display_name = NULL, lease_owner = NULL, lease_expires_at = NULL
-        WHERE user_id = $1 AND deleted_at IS NULL";
+        FROM mine WHERE a.id = mine.id";
     let connections = "
         UPDATE calendar_connections SET deleted_at = coalesce(deleted_at, $2), is_connected = false,
             access_token = NULL, refresh_token = NULL, token_expires_at = NULL, sync_token = NULL,
@@ -156,7 +160,16 @@ async fn delete(
             DELETE FROM sync_pass_seen AS p USING mine WHERE p.calendar_connection_id = mine.id
         )
         DELETE FROM calendar_sync_states AS s USING mine WHERE s.connection_id = mine.id";
-    for sql in [accounts, connections, states] {
+    let subscriptions = "
+        WITH mine AS MATERIALIZED (
+            SELECT w.id FROM webhook_subscriptions AS w
+            JOIN calendar_connections AS c ON c.id = w.calendar_connection_id
+            WHERE c.user_id = $1 AND w.is_active
+            ORDER BY w.id FOR NO KEY UPDATE OF w
+        )
+        UPDATE webhook_subscriptions AS w SET is_active = false, updated_at = $2
+        FROM mine WHERE w.id = mine.id";
+    for sql in [accounts, connections, states, subscriptions] {
         Statement::new(sql)
             .bind::<SqlUuid, _>(id.0)
             .bind::<Timestamptz, _>(now)

@@ -19,6 +19,7 @@ use super::{IdRow, store_tokens};
 use crate::codes::Label as _;
 use crate::error::{PgError, check_text};
 use crate::statement::Statement;
+use crate::wakeups::wake;
 
 /// Refuses what no column holds. A calendar's id is asked for at the provider, so it is not hashed
 /// as an event's is.
@@ -127,6 +128,9 @@ pub(super) async fn connect(
     // After the connections are locked: the fence's order is account, connection, state.
     write_states(connection, account, &targets, now).await?;
     store_tokens(connection, cipher, &ids, &new.grant, now).await?;
+    Statement::new(concat!("SELECT ", wake!()))
+        .run(connection)
+        .await?;
     Ok(connected)
 }
 
@@ -137,8 +141,8 @@ async fn upsert_account(
 ) -> Result<Uuid, PgError> {
     let sql = "
         INSERT INTO calendar_accounts AS a (id, user_id, provider, tenant_id, provider_user_id, email,
-            display_name, granted_scopes, created_at, updated_at)
-        SELECT $1, u.id, $3::text::calendar_provider, $4, $5, $6, $7, $8, $9, $9
+            display_name, granted_scopes, push_due_at, created_at, updated_at)
+        SELECT $1, u.id, $3::text::calendar_provider, $4, $5, $6, $7, $8, $9, $9, $9
         FROM users AS u WHERE u.id = $2 AND u.deleted_at IS NULL FOR KEY SHARE
         ON CONFLICT (user_id, provider, tenant_id, provider_user_id) DO UPDATE SET
             email = coalesce(excluded.email, a.email),
@@ -146,6 +150,8 @@ async fn upsert_account(
             granted_scopes = CASE WHEN excluded.granted_scopes = '' THEN a.granted_scopes
                 ELSE excluded.granted_scopes END,
             needs_reauth_reason = NULL, deleted_at = NULL, updated_at = excluded.updated_at,
+            -- The first calendar of its own, or a sign-in after which the provider may grant what it refused.
+            push_due_at = excluded.push_due_at, push_failure_count = 0, push_error_code = NULL,
             -- A worker that holds the old grant may no longer declare the account dead, nor store
             -- what it gets by the old refresh token over the new one.
             lease_fence = a.lease_fence + 1, lease_owner = NULL, lease_expires_at = NULL
@@ -204,8 +210,13 @@ fn mailbox(new: &NewConnections) -> Option<&str> {
     }
 }
 
-/// The columns of the listings, one array each: `$4` to `$10`.
-fn bind_listings<'a>(statement: Statement<'a>, targets: &[&Target<'_>]) -> Statement<'a> {
+/// The columns of the listings, one array each: `$4` to `$11`.
+fn bind_listings<'a>(
+    statement: Statement<'a>,
+    new: &NewConnections,
+    targets: &[&Target<'_>],
+) -> Statement<'a> {
+    let is_delegates = matches!(new.mailbox, Mailbox::Delegate(_));
     let color = |target: &&Target<'_>| {
         target
             .listing
@@ -246,6 +257,12 @@ fn bind_listings<'a>(statement: Statement<'a>, targets: &[&Target<'_>]) -> State
                 .map(|t| t.listing.owner_email.as_deref().map(shown))
                 .collect::<Vec<_>>(),
         )
+        .bind::<Array<Bool>, _>(
+            targets
+                .iter()
+                .map(|t| is_delegates || t.listing.is_shared)
+                .collect::<Vec<_>>(),
+        )
 }
 
 async fn insert(
@@ -261,17 +278,18 @@ async fn insert(
     }
     let sql = "
         INSERT INTO calendar_connections (id, user_id, provider, calendar_id, calendar_name,
-            calendar_color, is_primary, is_connected, can_edit, owner_email, account_id, mailbox,
-            delegate_email, created_at, updated_at)
-        SELECT t.id, $1, $11::text::calendar_provider, t.calendar_id, t.name, t.color, t.is_primary,
-            true, t.can_edit, t.owner_email, $2, $12, $12, $3, $3
-        FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::bool[], $10::text[])
-            AS t (id, calendar_id, name, color, is_primary, can_edit, owner_email)";
+            calendar_color, is_primary, is_connected, can_edit, owner_email, is_shared, account_id,
+            mailbox, delegate_email, created_at, updated_at)
+        SELECT t.id, $1, $12::text::calendar_provider, t.calendar_id, t.name, t.color, t.is_primary,
+            true, t.can_edit, t.owner_email, t.is_shared, $2, $13, $13, $3, $3
+        FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::bool[], $10::text[],
+                $11::bool[])
+            AS t (id, calendar_id, name, color, is_primary, can_edit, owner_email, is_shared)";
     let statement = Statement::new(sql)
         .bind::<SqlUuid, _>(new.user_id.0)
         .bind::<SqlUuid, _>(account)
         .bind::<Timestamptz, _>(now);
-    bind_listings(statement, &fresh)
+    bind_listings(statement, new, &fresh)
         .bind::<Text, _>(new.provider.label())
         .bind::<Nullable<Text>, _>(mailbox(new))
         .run(connection)
@@ -299,17 +317,17 @@ async fn update(
             sync_token = CASE WHEN t.goes_on THEN c.sync_token END,
             refresh_token = CASE WHEN t.goes_on THEN c.refresh_token END,
             is_primary = t.is_primary, can_edit = t.can_edit, owner_email = t.owner_email,
-            account_id = $2, mailbox = $12, delegate_email = $12, is_connected = true,
-            deleted_at = NULL, updated_at = $3
+            is_shared = t.is_shared, account_id = $2, mailbox = $13, delegate_email = $13,
+            is_connected = true, deleted_at = NULL, updated_at = $3
         FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::bool[], $10::text[],
-                $11::bool[])
-            AS t (id, calendar_id, name, color, is_primary, can_edit, owner_email, goes_on)
+                $11::bool[], $12::bool[])
+            AS t (id, calendar_id, name, color, is_primary, can_edit, owner_email, is_shared, goes_on)
         WHERE c.id = t.id AND c.user_id = $1";
     let statement = Statement::new(sql)
         .bind::<SqlUuid, _>(new.user_id.0)
         .bind::<SqlUuid, _>(account)
         .bind::<Timestamptz, _>(now);
-    bind_listings(statement, &known)
+    bind_listings(statement, new, &known)
         .bind::<Array<Bool>, _>(goes_on)
         .bind::<Nullable<Text>, _>(mailbox(new))
         .run(connection)
@@ -340,7 +358,7 @@ async fn write_states(
             window_start = NULL, window_end = NULL, pass_id = NULL, pass_kind = NULL,
             pass_cursor = NULL, pass_sync_token = NULL, pass_window_start = NULL,
             pass_window_end = NULL, pass_started_at = NULL, pass_pages = 0,
-            pass_touched_series = false, removal_held = false, failure_count = 0,
+            pass_touched_series = false, removal_held = false, failure_count = 0, push_look = NULL,
             last_error_code = NULL, last_error_at = NULL, events_skipped = 0,
             updated_at = excluded.updated_at";
     Statement::new(reset)

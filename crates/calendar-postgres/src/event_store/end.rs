@@ -6,12 +6,12 @@ use calendar_domain::sync::{
     AfterPage, Applied, Lease, Pass, PassEnd, PassKind, PassPosition, Unseen, UnseenReport,
 };
 use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
 
-use crate::codes::Label as _;
+use crate::codes::{Label as _, look_number};
 use crate::error::PgError;
 use crate::fence::{Count, bind_fence, fence};
 use crate::statement::{Running, Statement};
@@ -36,13 +36,14 @@ const CHECKPOINT: &str = concat!(
 );
 
 /// `$7` now, `$8` requests at the claim, `$9` next due, `$10` whether the pass is full, `$11` and
-/// `$12` its window, `$13` held, `$14` skipped, `$15` sync token.
+/// `$12` its window, `$13` held, `$14` skipped, `$15` sync token, `$16` look
+/// after a push.
 const FINISH: &str = concat!(
     "WITH ",
     fence!(),
     ", state AS (
         UPDATE calendar_sync_states AS s SET
-            due_at = CASE WHEN s.requested_seq = $8 THEN $9 ELSE $7 END,
+            due_at = CASE WHEN s.requested_seq = $8 THEN $9 ELSE $7 END, push_look = $16,
             window_start = CASE WHEN $10 THEN $11 ELSE s.window_start END,
             window_end = CASE WHEN $10 THEN $12 ELSE s.window_end END,
             last_full_sync_at = CASE WHEN $10 THEN $7 ELSE s.last_full_sync_at END,
@@ -211,7 +212,8 @@ pub(super) fn settle<'c>(
             .bind::<Timestamptz, _>(pass.window.end)
             .bind::<Bool, _>(end.unseen == Unseen::Hold)
             .bind::<Integer, _>(skipped)
-            .bind::<Text, _>(&end.sync_token.0),
+            .bind::<Text, _>(&end.sync_token.0)
+            .bind::<Nullable<SmallInt>, _>(end.push_look.map(look_number)),
     };
     Box::pin(async move { Count::or_lease_lost(statement.row(connection).await?) })
 }
