@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ports::Secrets;
-use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
@@ -138,6 +138,13 @@ impl Secrets for RingSecrets {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest.as_ref());
         fingerprint
+    }
+
+    /// Compares HMACs, whose comparison ring keeps constant-time, so that lengths do not show either.
+    fn matches(&self, given: &SecretString, expected: &SecretString) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"calendar-crypto: equal secrets");
+        let expected = hmac::sign(&key, expected.expose_secret().as_bytes());
+        hmac::verify(&key, given.expose_secret().as_bytes(), expected.as_ref()).is_ok()
     }
 
     async fn hash_password(&self, password: &SecretString) -> PortResult<String> {
@@ -315,5 +322,15 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(running);
         assert!(waiting.await.unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_same_secret_matches_and_no_other() {
+        let secrets = RingSecrets::new();
+        let matches = |a: &str, b: &str| secrets.matches(&a.into(), &b.into());
+        assert!(matches("", "") && matches("state", "state"));
+        for (a, b) in [("state", "statf"), ("state", "stat"), ("", "x")] {
+            assert!(!matches(a, b) && !matches(b, a), "{a} {b}");
+        }
     }
 }

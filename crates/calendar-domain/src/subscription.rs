@@ -13,6 +13,10 @@ use crate::provider::CalendarProvider;
 /// answered by its first, at once, and by one more for the rest.
 pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(500);
 
+/// A provider that asks for a renewal so soon after one asks twice for the same (lifecycle events come
+/// twice, as pushes do).
+pub const RENEWED_LATELY: Duration = Duration::from_mins(10);
+
 /// The longest wait between two attempts to renew.
 const RENEWAL_RETRY_MOST: Duration = Duration::from_mins(5);
 
@@ -120,6 +124,7 @@ pub struct KnownSubscription {
 
 /// What to record of the notifications for one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of a batch")]
 pub struct Notified {
     /// The subscription.
     pub id: SubscriptionId,

@@ -1,12 +1,14 @@
 //! A pass over one connection: page by page, then the judgement of series and of what was not seen.
 
 use std::collections::HashSet;
+use std::time::Duration as StdDuration;
 
 use calendar_domain::event::{EventChange, EventKind, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::PassId;
 use calendar_domain::ports::{CalendarReader, Clock, EventStore};
 use calendar_domain::series::{Suspects, judge};
+use calendar_domain::subscription::PushLook;
 use calendar_domain::sync::{
     AfterPage, Applied, ChangesFrom, ChangesPage, DueConnection, NextPage, PageBatch, Pass,
     PassEnd, PassKind, PassPosition, SyncWindow, Unseen, UnseenReport,
@@ -30,6 +32,8 @@ pub(crate) struct PassRun<'a, 'p> {
     pub(crate) events: &'a dyn EventStore,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) settings: &'a SyncSettings,
+    /// Whether pushes tell of this calendar's changes.
+    is_pushed: bool,
     pub(crate) access: &'a mut Access<'p>,
     pub(crate) pass: Pass,
     pub(crate) pages: u32,
@@ -37,6 +41,8 @@ pub(crate) struct PassRun<'a, 'p> {
     /// Masters that are stored, as far as this run knows: saves asking the store again.
     known_masters: HashSet<ProviderEventId>,
     restarted: bool,
+    /// Whether a page of this run held anything.
+    found: bool,
 }
 
 /// How a run of a pass ended, without a failure.
@@ -55,6 +61,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         events: &'a dyn EventStore,
         clock: &'a dyn Clock,
         settings: &'a SyncSettings,
+        is_pushed: bool,
         access: &'a mut Access<'p>,
     ) -> Self {
         let pass = next_pass(connection, reader, settings, clock.now());
@@ -64,12 +71,14 @@ impl<'a, 'p> PassRun<'a, 'p> {
             events,
             clock,
             settings,
+            is_pushed,
             access,
             pass,
             pages: 0,
             applied: Applied::default(),
             known_masters: HashSet::new(),
             restarted: false,
+            found: false,
         }
     }
 
@@ -161,6 +170,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 tracing::warn!(connection = %self.connection.id, reason, "an event is set aside");
             }
         }
+        self.found |= !changes.is_empty();
         self.add_missing_masters(&mut changes).await?;
         let nothing_to_judge = self.pass.kind == PassKind::Delta
             && !self.pass.touched_series
@@ -353,16 +363,22 @@ impl<'a, 'p> PassRun<'a, 'p> {
     }
 
     fn end(&self, sync_token: calendar_domain::sync::Cursor, unseen: Unseen) -> PassEnd {
-        let wait = match unseen {
-            Unseen::Hold => self.settings.poll.min(std::time::Duration::from_mins(1)),
-            Unseen::Keep | Unseen::Remove => {
-                self.settings.poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))
-            }
+        let poll = if self.is_pushed {
+            self.settings.poll_pushed
+        } else {
+            self.settings.poll
+        };
+        // A page of an earlier run of this pass was found as well, but that is no matter: one look more.
+        let again = self.connection.push_look.filter(|_| !self.found);
+        let (push_look, wait) = match (unseen, again.and_then(PushLook::next)) {
+            (Unseen::Hold, _) => (None, self.settings.poll.min(StdDuration::from_mins(1))),
+            (_, Some((look, wait))) => (Some(look), wait.min(poll)),
+            (_, None) => (None, poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))),
         };
         PassEnd {
             sync_token,
             next_due_at: self.clock.now() + wait,
-            push_look: None,
+            push_look,
             requested_seq: self.connection.requested_seq,
             unseen,
         }

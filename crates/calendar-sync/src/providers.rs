@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use calendar_domain::ports::{Authorizer, CalendarDirectory, CalendarReader};
+use calendar_domain::ports::{Authorizer, CalendarDirectory, CalendarReader, ChangeNotifier};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::subscription::PushEndpoint;
 
 /// One provider's ports, all implemented by one adapter.
 #[derive(Clone)]
@@ -15,6 +16,10 @@ pub struct Provider {
     pub directory: Arc<dyn CalendarDirectory>,
     /// Reads the calendars.
     pub reader: Arc<dyn CalendarReader>,
+    /// Subscribes to pushes, and reads them.
+    pub notifier: Arc<dyn ChangeNotifier>,
+    /// Where it can reach us with pushes; `None`: it cannot, and calendars are polled.
+    pub push: Option<PushEndpoint>,
 }
 
 /// The providers that are configured.
@@ -45,5 +50,12 @@ impl Providers {
     #[must_use]
     pub fn configured(&self) -> Vec<CalendarProvider> {
         self.0.keys().copied().collect()
+    }
+
+    /// Which can reach us with pushes.
+    #[must_use]
+    pub fn pushing(&self) -> Vec<CalendarProvider> {
+        let reaching = self.0.iter().filter(|(_, ports)| ports.push.is_some());
+        reaching.map(|(name, _)| *name).collect()
     }
 }

@@ -1,18 +1,22 @@
-//! Use case: work on a claimed account, one due connection after the other.
+//! Use case: work on a claimed account: its push, then one due connection after the other.
 
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{AccountId, ConnectionId, PassId};
-use calendar_domain::ports::{Clock, ConnectionStore, EventStore, SyncQueue};
+use calendar_domain::ports::{
+    Clock, ConnectionStore, EventStore, Secrets, SubscriptionStore, SyncQueue,
+};
+use calendar_domain::subscription::PushWork;
 use calendar_domain::sync::{Applied, Claim, DueConnection, Lease, PassFailure, PassKind};
 use time::Duration;
 use tokio::sync::watch;
 
-use crate::Providers;
 use crate::access::{Access, readable};
 use crate::pass::{PassOutcome, PassRun, spread};
+use crate::push::{PushRun, grace};
+use crate::{Provider, Providers};
 
 /// The first wait after a failure; each further one doubles it.
 const BACKOFF_FIRST: StdDuration = StdDuration::from_secs(15);
@@ -28,14 +32,16 @@ pub struct SyncSettings {
     pub past: Duration,
     /// How far ahead the window reaches.
     pub future: Duration,
-    /// How long after a pass the next one is due.
+    /// How long after a pass the next one is due, without push.
     pub poll: StdDuration,
+    /// The same, where pushes can be relied on.
+    pub poll_pushed: StdDuration,
     /// How long a lease lives without a heartbeat.
     pub lease_ttl: StdDuration,
 }
 
-/// Works on a claimed account: keeps the lease alive, passes over its due connections, gives the lease
-/// back.
+/// Works on a claimed account: keeps the lease alive, sees to its push, passes over its due connections,
+/// gives the lease back.
 #[derive(Clone)]
 pub struct SyncAccount {
     /// Leases and failures.
@@ -44,6 +50,10 @@ pub struct SyncAccount {
     pub events: Arc<dyn EventStore>,
     /// Where refreshed tokens go.
     pub connections: Arc<dyn ConnectionStore>,
+    /// Where subscriptions are.
+    pub subscriptions: Arc<dyn SubscriptionStore>,
+    /// Makes their client states.
+    pub secrets: Arc<dyn Secrets>,
     /// Where events come from.
     pub providers: Arc<Providers>,
     /// What time it is.
@@ -107,7 +117,7 @@ impl SyncAccount {
         }
     }
 
-    /// Passes over what is due. Fails when a write was refused.
+    /// Does what the claim is for. Fails when a write was refused.
     async fn passes(
         &self,
         claim: Claim,
@@ -117,31 +127,67 @@ impl SyncAccount {
         let Some(provider) = self.providers.get(claim.account.provider) else {
             return Ok(());
         };
-        let mut access = match readable(
-            claim
-                .connections
-                .iter()
-                .map(|connection| &connection.tokens),
-        ) {
-            Ok(tokens) => Access {
-                lease: claim.lease,
-                authorizer: provider.authorizer.as_ref(),
-                connections: self.connections.as_ref(),
-                clock: self.clock.as_ref(),
-                tokens,
-            },
+        let lease = &claim.lease;
+        let work = if claim.push.is_due {
+            Some(self.subscriptions.push_work(lease).await?)
+        } else {
+            None
+        };
+        if claim.connections.is_empty() && work.is_none() {
+            return Ok(());
+        }
+        let due = claim.connections.iter().map(|due| &due.tokens);
+        let tokens = match readable(due.chain(work.iter().map(|work| &work.tokens))) {
+            Ok(tokens) => tokens,
             Err(error) if error.class == FailureClass::Authentication => {
-                self.need_reauth(&claim.lease, &error).await;
+                self.need_reauth(lease, &error).await;
                 return Ok(());
             }
             Err(error) => {
                 tracing::error!(account = %claim.account.id, code = %error.code, "the account's tokens do not open: is its key in CALENDAR_TOKEN_KEYS?");
                 for connection in &claim.connections {
-                    let _ = self.give_up(&claim.lease, connection, &error).await;
+                    let _ = self.give_up(lease, connection, &error).await;
+                }
+                if let Some(work) = work {
+                    self.push_failed(lease, work.failure_count, &error).await;
                 }
                 return Ok(());
             }
         };
+        let mut access = Access {
+            lease: claim.lease,
+            authorizer: provider.authorizer.as_ref(),
+            connections: self.connections.as_ref(),
+            clock: self.clock.as_ref(),
+            tokens,
+        };
+        // Before the passes: what changes from now on is pushed, what changed before they read.
+        let is_pushed = match work {
+            None => claim.push.is_healthy,
+            Some(work) => match self.see_to_push(&claim, provider, work, &mut access).await {
+                Ok(is_pushed) => is_pushed,
+                Err(error) if error.class == FailureClass::Authentication => {
+                    self.need_reauth(lease, &error).await;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.pass_over(&claim, provider, is_pushed, &mut access, stop, reports)
+            .await
+    }
+
+    /// Passes over the due connections. Fails when a write was refused.
+    async fn pass_over(
+        &self,
+        claim: &Claim,
+        provider: &Provider,
+        is_pushed: bool,
+        access: &mut Access<'_>,
+        stop: &watch::Receiver<bool>,
+        reports: &mut Vec<PassReport>,
+    ) -> PortResult<()> {
+        let lease = &claim.lease;
         for (index, connection) in claim.connections.iter().enumerate() {
             if *stop.borrow() {
                 return Ok(());
@@ -153,7 +199,8 @@ impl SyncAccount {
                 self.events.as_ref(),
                 self.clock.as_ref(),
                 &self.settings,
-                &mut access,
+                is_pushed && !connection.is_shared,
+                access,
             );
             let result = run.run(stop).await;
             let report = PassReport {
@@ -170,25 +217,113 @@ impl SyncAccount {
             };
             log(&report, &result);
             reports.push(report);
-            let Err(error) = result else { continue };
+            let Err(error) = result else {
+                if is_pushed && !connection.is_shared {
+                    self.suspect_silence(lease, connection, reports).await?;
+                }
+                continue;
+            };
             if error.code == PortError::LEASE_LOST {
                 return Err(error);
             }
-            if self
-                .give_up(&claim.lease, connection, &error)
-                .await
-                .is_break()
-            {
+            if self.give_up(lease, connection, &error).await.is_break() {
                 // The others would only run into the same limit.
                 if error.class == FailureClass::RateLimited {
                     for waiting in &claim.connections[index + 1..] {
-                        let _ = self.give_up(&claim.lease, waiting, &error).await;
+                        let _ = self.give_up(lease, waiting, &error).await;
                     }
                 }
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Sees to the account's push. Whether pushes can be relied on. Fails when the user has to sign in
+    /// again, and when a write was refused; anything else is tried again, and passes go on without push.
+    async fn see_to_push(
+        &self,
+        claim: &Claim,
+        provider: &Provider,
+        work: PushWork,
+        access: &mut Access<'_>,
+    ) -> PortResult<bool> {
+        // A claim asks only for providers that can reach us.
+        let Some(endpoint) = &provider.push else {
+            return Ok(false);
+        };
+        let failures = work.failure_count;
+        let mut run = PushRun {
+            provider: claim.account.provider,
+            notifier: provider.notifier.as_ref(),
+            endpoint,
+            subscriptions: self.subscriptions.as_ref(),
+            secrets: self.secrets.as_ref(),
+            grace: grace(self.settings.poll_pushed),
+            access,
+        };
+        match run.run(work).await {
+            Err(error)
+                if error.class != FailureClass::Authentication
+                    && error.code != PortError::LEASE_LOST =>
+            {
+                self.push_failed(&claim.lease, failures, &error).await;
+                Ok(false)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn push_failed(&self, lease: &Lease, failures: u32, error: &PortError) {
+        let now = self.clock.now();
+        let retry_at = now + backoff(failures, error, spread(PassId::new()));
+        tracing::warn!(account = %lease.account_id, error = error as &dyn std::error::Error, %retry_at, "the subscription could not be seen to; it is tried again");
+        let recorded = self
+            .subscriptions
+            .failed(lease, &error.code, retry_at, now)
+            .await;
+        if let Err(error) = recorded {
+            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
+        }
+    }
+
+    /// A poll that finds a change which no push has announced means that pushes may no longer arrive.
+    /// Fails when a write was refused.
+    async fn suspect_silence(
+        &self,
+        lease: &Lease,
+        connection: &DueConnection,
+        reports: &[PassReport],
+    ) -> PortResult<()> {
+        let (Some(report), Some(since)) = (reports.last(), connection.last_synced_at) else {
+            return Ok(());
+        };
+        let Applied {
+            inserted,
+            updated,
+            removed,
+            ..
+        } = report.applied;
+        if connection.push_look.is_some()
+            || report.kind == PassKind::Full
+            || inserted + updated + removed == 0
+        {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let check_at = now + grace(self.settings.poll_pushed);
+        let suspected = self
+            .subscriptions
+            .suspect_silence(lease, since, check_at, now)
+            .await;
+        match suspected {
+            Err(error) if error.code == PortError::LEASE_LOST => Err(error),
+            Err(error) => {
+                tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that pushes may be lost could not be recorded");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Records a failure. Breaks when the account's other connections would fail alike.
@@ -236,7 +371,7 @@ impl SyncAccount {
 
 /// How long to wait: what the provider asked for, else exponential with full jitter (`chance` from 0
 /// to 1), and longer where trying again helps only after somebody has changed something.
-fn backoff(failures: u32, error: &PortError, chance: f64) -> StdDuration {
+pub(crate) fn backoff(failures: u32, error: &PortError, chance: f64) -> StdDuration {
     let most = BACKOFF_FIRST
         .saturating_mul(1 << failures.min(10))
         .min(BACKOFF_MOST);

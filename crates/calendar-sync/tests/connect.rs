@@ -13,8 +13,8 @@ use calendar_domain::account::{
 use calendar_domain::connection::Connected;
 use calendar_domain::ids::{ConnectSessionId, ConnectionId, UserId};
 use calendar_domain::ports::{
-    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockClock, MockConnectSessionStore,
-    MockConnectionStore, MockSecrets,
+    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockChangeNotifier, MockClock,
+    MockConnectSessionStore, MockConnectionStore, MockSecrets,
 };
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::Mailbox;
@@ -100,6 +100,8 @@ impl Ports {
             authorizer: Arc::new(self.authorizer),
             directory: Arc::new(self.directory),
             reader: Arc::new(MockCalendarReader::new()),
+            notifier: Arc::new(MockChangeNotifier::new()),
+            push: None,
         };
         (
             Providers::new().with(CalendarProvider::Microsoft, provider),

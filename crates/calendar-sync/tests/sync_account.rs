@@ -9,8 +9,8 @@ use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence};
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{AccountId, ConnectionId, EventId, PassId, UserId, WorkerId};
 use calendar_domain::ports::{
-    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockClock, MockConnectionStore,
-    MockEventStore, MockSyncQueue,
+    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockChangeNotifier, MockClock,
+    MockConnectionStore, MockEventStore, MockSecrets, MockSubscriptionStore, MockSyncQueue,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::subscription::ClaimedPush;
@@ -84,17 +84,22 @@ impl Ports {
             authorizer: Arc::new(self.authorizer),
             directory: Arc::new(MockCalendarDirectory::new()),
             reader: Arc::new(self.reader),
+            notifier: Arc::new(MockChangeNotifier::new()),
+            push: None,
         };
         let use_case = SyncAccount {
             queue: Arc::new(self.queue),
             events: Arc::new(self.events),
             connections: Arc::new(self.connections),
+            subscriptions: Arc::new(MockSubscriptionStore::new()),
+            secrets: Arc::new(MockSecrets::new()),
             providers: Arc::new(Providers::new().with(CalendarProvider::Microsoft, provider)),
             clock: Arc::new(clock),
             settings: SyncSettings {
                 past: Duration::days(90),
                 future: Duration::days(365),
                 poll: StdDuration::from_mins(5),
+                poll_pushed: StdDuration::from_hours(6),
                 lease_ttl: StdDuration::from_mins(1),
             },
         };
@@ -340,7 +345,7 @@ async fn a_lost_cursor_becomes_a_full_pass_at_once() {
 #[tokio::test]
 async fn a_window_whose_slack_is_used_up_is_moved_by_a_full_pass() {
     for (end, kind) in [
-        (NOW + Duration::days(366), PassKind::Full),
+        (NOW + Duration::days(364), PassKind::Full),
         (NOW + Duration::days(395), PassKind::Delta),
     ] {
         let mut ports = Ports::new();

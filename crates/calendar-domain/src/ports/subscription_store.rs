@@ -27,8 +27,10 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> PortResult<Vec<KnownSubscription>>;
 
     /// Records notifications: when they came, which accounts are to be looked at, which subscriptions
-    /// are to be renewed or made anew; and wakes workers. Durable when it answers. One transaction. MUST
-    /// NOT wait for a pass that is under way.
+    /// are to be renewed (not those made or renewed within [`RENEWED_LATELY`]) or made anew; and wakes
+    /// workers. Durable when it answers. One transaction. MUST NOT wait for a pass that is under way.
+    ///
+    /// [`RENEWED_LATELY`]: crate::subscription::RENEWED_LATELY
     async fn record(&self, notified: &[Notified], now: OffsetDateTime) -> PortResult<()>;
 
     /// The subscriptions behind a connection of this user, newest first, those that ended lately too;
