@@ -24,7 +24,8 @@ use calendar_domain::sync::{
 use calendar_domain::user::NewUser;
 use calendar_postgres::testing::TestDatabase;
 use calendar_postgres::{
-    Database, PgConfig, PgConnectionStore, PgEventReader, PgEventStore, PgSyncQueue, PgUserStore,
+    Database, PgConfig, PgConnectionStore, PgEventReader, PgEventStore, PgSubscriptionStore,
+    PgSyncQueue, PgUserStore,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
@@ -81,6 +82,7 @@ pub(crate) struct World {
     pub(crate) queue: PgSyncQueue,
     pub(crate) events: PgEventStore,
     pub(crate) reader: PgEventReader,
+    pub(crate) subscriptions: PgSubscriptionStore,
     pub(crate) sql: Client,
     pub(crate) worker: WorkerId,
     pub(crate) database: TestDatabase,
@@ -94,7 +96,8 @@ impl World {
         Self {
             users: PgUserStore::new(pool.clone()),
             connections: PgConnectionStore::new(pool.clone(), Arc::clone(&cipher)),
-            queue: PgSyncQueue::new(pool.clone(), cipher),
+            queue: PgSyncQueue::new(pool.clone(), Arc::clone(&cipher)),
+            subscriptions: PgSubscriptionStore::new(pool.clone(), cipher),
             events: PgEventStore::new(pool.clone()),
             reader: PgEventReader::new(pool.clone()),
             sql: database.connect().await,
