@@ -10,7 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use calendar_simulator::{Client, Fault, LifecycleEvent, Quirks};
+use calendar_simulator::{Client, Fault, LifecycleEvent, PushFaults, Quirks};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::listener::{Listener, Validation};
@@ -392,6 +392,23 @@ async fn until_it_reauthorizes_a_subscription_is_told_nothing() {
         let meant = bench.read(&format!("/me/events/{heard}")).await;
         assert_eq!(told["iCalUId"], meant["iCalUId"]);
     }
+
+    // What waits when it is asked is not sent either.
+    listener.forget();
+    bench.server.set_pushes(PushFaults {
+        delay_ms: 300,
+        ..PushFaults::default()
+    });
+    let event = meeting("Too late", "2026-03-03T12:00:00");
+    bench.server.create_event(ALEX, None, &event).unwrap();
+    bench
+        .server
+        .send_lifecycle(&id, LifecycleEvent::ReauthorizationRequired)
+        .unwrap();
+    bench.quiet().await;
+    let items = listener.items();
+    assert_eq!(items.len(), 1, "{items:?}");
+    assert_eq!(items[0]["lifecycleEvent"], "reauthorizationRequired");
 }
 
 #[tokio::test]

@@ -88,12 +88,11 @@ async fn the_resource_is_all_events_of_the_users_own_mailbox() {
     assert!(listener.received().is_empty(), "nobody is asked in vain");
 }
 
-#[tokio::test]
-async fn a_token_without_calendar_rights_may_not_subscribe() {
-    let (mut bench, listener) = (Bench::calm().await, Listener::start().await);
+/// Signs Alex in at Entra, as the application "app", and gives the access token.
+async fn sign_in(bench: &Bench, scope: &str) -> String {
     let base = format!("{}/common/oauth2/v2.0", bench.server.url());
     let query = format!(
-        "client_id=app&response_type=code&redirect_uri=http://localhost/back&scope=User.Read&login_hint={ALEX}"
+        "client_id=app&response_type=code&redirect_uri=http://localhost/back&scope={scope}&login_hint={ALEX}"
     );
     let answer = bench
         .http
@@ -118,12 +117,21 @@ async fn a_token_without_calendar_rights_may_not_subscribe() {
         .await
         .unwrap();
     let tokens: Value = answer.json().await.unwrap();
-    bench.token = tokens["access_token"].as_str().unwrap().to_owned();
+    tokens["access_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_token_must_have_a_right_to_calendars_and_names_the_application() {
+    let (mut bench, listener) = (Bench::calm().await, Listener::start().await);
+    bench.token = sign_in(&bench, "User.Read").await;
     assert_eq!(
         attempt(&bench, &listener.url("/"), json!({})).await,
         refused(403, "ExtensionError")
     );
     assert_eq!(bench.read("/subscriptions").await["value"], json!([]));
+    bench.token = sign_in(&bench, "Calendars.Read").await;
+    let made = bench.subscribe(&listener.url("/"), ALL, "").await;
+    assert_eq!(made["applicationId"], "app");
 }
 
 #[tokio::test]
