@@ -207,7 +207,8 @@ fn is_json(headers: &HeaderMap) -> bool {
             || (media.starts_with("application/") && media.ends_with("+json")))
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Problem> {
+/// The bytes of a body, whatever they are.
+pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Problem> {
     let too_large = || {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,

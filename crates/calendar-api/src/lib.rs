@@ -24,7 +24,10 @@ use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use problem::Problem;
-use routes::{connect_session, connection, event, health, oauth_callback, session, user};
+use routes::{
+    connect_session, connection, event, health, oauth_callback, session, subscription, user,
+    webhook,
+};
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
 /// All endpoints.
@@ -52,8 +55,14 @@ pub fn router(state: AppState) -> Router {
                 .patch(connection::change),
         )
         .route("/v1/connections/{id}/sync", post(connection::sync))
+        .route(
+            "/v1/connections/{id}/subscriptions",
+            get(subscription::list),
+        )
         .route("/v1/events", get(event::list))
         .route("/v1/events/{id}", get(event::show))
+        .route("/webhooks/microsoft", post(webhook::microsoft))
+        .route("/webhooks/microsoft/lifecycle", post(webhook::microsoft))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(no_route)

@@ -6,6 +6,8 @@ use calendar_domain::event::{
 };
 use calendar_domain::query::EventView;
 use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceEndType};
+use calendar_domain::subscription::{PushHealth, WebhookSubscription};
+use time::OffsetDateTime;
 
 /// `status` of events.
 pub(crate) const EVENT_STATUS: &[(&str, EventStatus)] = &[
@@ -42,6 +44,35 @@ pub(crate) fn connection_status(status: ConnectionStatus) -> &'static str {
         ConnectionStatus::NeedsReauth => "needs_reauth",
         ConnectionStatus::Paused => "paused",
         ConnectionStatus::Failing => "failing",
+    }
+}
+
+pub(crate) fn push_state(push: PushHealth) -> &'static str {
+    match push {
+        PushHealth::Healthy { .. } => "healthy",
+        PushHealth::Stale { .. } => "stale",
+        PushHealth::Unsupported => "unsupported",
+        PushHealth::Off => "off",
+    }
+}
+
+/// A subscription that nobody ended is found expired by the renewals a while after its end.
+pub(crate) fn subscription_state(
+    subscription: &WebhookSubscription,
+    now: OffsetDateTime,
+) -> &'static str {
+    let until = if subscription.is_active {
+        now
+    } else {
+        // A row that is not active any more does not change: that is when it ended.
+        subscription.updated_at
+    };
+    if until >= subscription.expires_at {
+        "expired"
+    } else if subscription.is_active {
+        "active"
+    } else {
+        "ended"
     }
 }
 

@@ -6,7 +6,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tracing::{Instrument as _, error, info, info_span};
+use tracing::{Instrument as _, debug, error, info, info_span};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -84,6 +84,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let is_webhook = route.contains("/webhooks/");
     let span = info_span!("request", request_id = %id.0, trace_id = tracing::field::Empty);
     if let Some(trace) = trace_id(request.headers()) {
         span.record("trace_id", trace);
@@ -107,6 +108,18 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
                 ..
             }) => {
                 error!(method, route, status, duration_ms, %code, cause, "request");
+            }
+            // Providers send thousands a second; what became of them is counted elsewhere.
+            problem if is_webhook => {
+                let code = problem.map(|problem| problem.code);
+                debug!(
+                    method,
+                    route,
+                    status,
+                    duration_ms,
+                    code = code.as_deref(),
+                    "request"
+                );
             }
             Some(Problem { code, .. }) => {
                 info!(method, route, status, duration_ms, %code, "request");

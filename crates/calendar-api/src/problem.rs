@@ -156,8 +156,19 @@ impl Problem {
         cause: &(dyn Error + 'static),
     ) -> Self {
         Self {
-            retry_after: Some(retry_after.unwrap_or(RETRY_AFTER)),
             cause: Some(ErrorChain(cause).to_string()),
+            ..Self::unavailable_already_logged(code, detail, retry_after)
+        }
+    }
+
+    /// 503 whose cause the log has already.
+    pub(crate) fn unavailable_already_logged(
+        code: &'static str,
+        detail: &'static str,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self {
+            retry_after: Some(retry_after.unwrap_or(RETRY_AFTER)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
         }
     }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use calendar_domain::ports::{
-    Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore, SyncQueue,
-    UserStore,
+    Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore,
+    SubscriptionStore, SyncQueue, UserStore,
 };
-use calendar_sync::{Authenticate, CompleteConnect, Providers, SignIn, SignUp, StartConnect};
+use calendar_sync::{
+    Authenticate, CompleteConnect, DeleteUser, Disconnect, Providers, SignIn, SignUp, StartConnect,
+    TakeNotifications,
+};
 use url::Url;
 
 use crate::limit::AttemptLimit;
@@ -26,6 +29,8 @@ pub struct Ports {
     pub connect_sessions: Arc<dyn ConnectSessionStore>,
     /// Connections.
     pub connections: Arc<dyn ConnectionStore>,
+    /// Push subscriptions, and what is notified through them.
+    pub subscriptions: Arc<dyn SubscriptionStore>,
     /// What is due.
     pub queue: Arc<dyn SyncQueue>,
     /// Events.
@@ -81,6 +86,9 @@ pub(crate) struct Shared {
     pub(crate) authenticate: Authenticate,
     pub(crate) start_connect: StartConnect,
     pub(crate) complete_connect: CompleteConnect,
+    pub(crate) disconnect: Disconnect,
+    pub(crate) delete_user: DeleteUser,
+    pub(crate) take_notifications: TakeNotifications,
     pub(crate) signup_open: bool,
     /// Serialised, the API's own among them.
     pub(crate) return_origins: Vec<String>,
@@ -88,7 +96,8 @@ pub(crate) struct Shared {
 }
 
 impl AppState {
-    /// Puts the use cases together.
+    /// Puts the use cases together, and starts the task that records notifications: has to be called
+    /// within a tokio runtime.
     #[must_use]
     pub fn new(ports: Ports, settings: ApiSettings) -> Self {
         let Ports {
@@ -96,6 +105,7 @@ impl AppState {
             sessions,
             connect_sessions,
             connections,
+            subscriptions,
             secrets,
             clock,
             providers,
@@ -117,6 +127,12 @@ impl AppState {
                 secrets: secrets.clone(),
                 clock: clock.clone(),
             },
+            delete_user: DeleteUser {
+                users: users.clone(),
+                subscriptions: subscriptions.clone(),
+                providers: providers.clone(),
+                clock: clock.clone(),
+            },
             sign_in: SignIn {
                 users,
                 sessions,
@@ -130,6 +146,18 @@ impl AppState {
                 clock: clock.clone(),
                 redirect_uri: redirect_uri.clone(),
             },
+            disconnect: Disconnect {
+                connections: connections.clone(),
+                subscriptions: subscriptions.clone(),
+                providers: providers.clone(),
+                clock: clock.clone(),
+            },
+            take_notifications: TakeNotifications::start(
+                subscriptions,
+                secrets.clone(),
+                clock.clone(),
+                providers.clone(),
+            ),
             complete_connect: CompleteConnect {
                 connect_sessions,
                 connections,

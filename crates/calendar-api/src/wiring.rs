@@ -11,7 +11,7 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{
     Database, MigrationState, PgConfig, PgConnectSessionStore, PgConnectionStore, PgEventReader,
-    PgSessionStore, PgSyncQueue, PgUserStore,
+    PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore,
 };
 use calendar_runtime::config::{
     AdapterChecks, Config, ConfigError, DatabaseConfig, MicrosoftSettings, Mistake,
@@ -102,6 +102,7 @@ impl Adapters {
                 cipher.clone(),
             )),
             connections: Arc::new(PgConnectionStore::new(database.clone(), cipher.clone())),
+            subscriptions: Arc::new(PgSubscriptionStore::new(database.clone(), cipher.clone())),
             queue: Arc::new(PgSyncQueue::new(database.clone(), cipher)),
             events: Arc::new(PgEventReader::new(database.clone())),
             secrets: Arc::new(RingSecrets::new()),
@@ -155,7 +156,10 @@ fn microsoft(
     Ok(Provider {
         authorizer: adapter.clone(),
         directory: adapter.clone(),
-        reader: adapter,
+        reader: adapter.clone(),
+        notifier: adapter,
+        // The worker subscribes; here pushes are only read.
+        push: None,
     })
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use calendar_domain::connection::{CalendarConnection, ConnectionChange, ConnectionStatus};
 use calendar_domain::ids::{AccountId, ConnectionId, UserId};
+use calendar_domain::subscription::PushHealth;
 use serde::Serialize;
 
 use crate::check;
@@ -47,7 +48,7 @@ struct LastErrorResponse {
     at: Instant,
 }
 
-/// How the provider tells us of changes; without it, connections are polled.
+/// How the provider tells us of changes; where its pushes cannot be relied on, connections are polled.
 #[derive(Debug, Serialize)]
 struct PushResponse {
     state: &'static str,
@@ -59,6 +60,21 @@ struct CountsResponse {
     events: u64,
     /// Set aside in the last pass because they could not be read.
     events_skipped: u32,
+}
+
+impl From<PushHealth> for PushResponse {
+    fn from(push: PushHealth) -> Self {
+        let expires_at = match push {
+            PushHealth::Healthy { expires_at } | PushHealth::Stale { expires_at } => {
+                Some(Instant(expires_at))
+            }
+            PushHealth::Unsupported | PushHealth::Off => None,
+        };
+        Self {
+            state: names::push_state(push),
+            expires_at,
+        }
+    }
 }
 
 impl From<CalendarConnection> for ConnectionResponse {
@@ -84,10 +100,7 @@ impl From<CalendarConnection> for ConnectionResponse {
                 code,
                 at: Instant(at),
             }),
-            push: PushResponse {
-                state: "off",
-                expires_at: None,
-            },
+            push: connection.push.into(),
             counts: CountsResponse {
                 events: connection.event_count,
                 events_skipped: connection.events_skipped,
@@ -113,7 +126,7 @@ pub(crate) async fn find(
         .ok_or_else(unknown)
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::not_found(
         "connection_not_found",
         "There is no connection with this id.",
@@ -183,21 +196,14 @@ pub(crate) async fn change(
     Ok(Json(changed.ok_or_else(unknown)?.into()))
 }
 
-/// `DELETE /v1/connections/{id}`.
+/// `DELETE /v1/connections/{id}`: ends its subscription at the provider, too, if no other needs it.
 pub(crate) async fn disconnect(
     State(state): State<AppState>,
     caller: Caller,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
-    let now = state.0.ports.clock.now();
-    if state
-        .0
-        .ports
-        .connections
-        .disconnect(caller.user_id, id.into(), now)
-        .await?
-    {
+    if state.0.disconnect.run(caller.user_id, id.into()).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown())

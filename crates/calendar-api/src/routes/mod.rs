@@ -7,4 +7,6 @@ mod event_response;
 pub(crate) mod health;
 pub(crate) mod oauth_callback;
 pub(crate) mod session;
+pub(crate) mod subscription;
 pub(crate) mod user;
+pub(crate) mod webhook;

@@ -130,15 +130,14 @@ pub(crate) async fn change(
     Ok(Json(user.into()))
 }
 
-/// `DELETE /v1/me`: removes all that is the user's.
+/// `DELETE /v1/me`: removes all that is the user's; subscriptions end at the providers.
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
-    let now = state.0.ports.clock.now();
     // Whether it was there: with two such requests at once, both are right.
-    state.0.ports.users.delete(caller.user_id, now).await?;
+    state.0.delete_user.run(caller.user_id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -46,9 +46,18 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint("PATCH", &connection, true, Some(json!({"paused": false}))),
         endpoint("DELETE", &connection, true, None),
         endpoint("POST", &format!("{connection}/sync"), true, None),
+        endpoint("GET", &format!("{connection}/subscriptions"), true, None),
         endpoint("GET", "/v1/events", true, None),
         endpoint("GET", &event, true, None),
         plain("/v1/oauth/callback"),
+        Endpoint {
+            method: "POST",
+            ..plain("/webhooks/microsoft")
+        },
+        Endpoint {
+            method: "POST",
+            ..plain("/webhooks/microsoft/lifecycle")
+        },
         plain("/healthz"),
         plain("/readyz"),
     ]
@@ -434,6 +443,7 @@ async fn with_ids_of_nothing() {
             ("GET", format!("/v1/connections/{unknown}")),
             ("DELETE", format!("/v1/connections/{unknown}")),
             ("POST", format!("/v1/connections/{unknown}/sync")),
+            ("GET", format!("/v1/connections/{unknown}/subscriptions")),
             ("GET", format!("/v1/events/{unknown}")),
         ] {
             let answer = app.call(method, &path).await;

@@ -33,6 +33,14 @@ async fn a_database_that_is_away_is_a_503_and_recovers() {
         app.patch(&one, &json!({})).await,
         app.call("DELETE", &one).await,
         app.call("POST", &format!("{one}/sync")).await,
+        app.get(&format!("{one}/subscriptions")).await,
+        app.raw(
+            "POST",
+            "/webhooks/microsoft",
+            None,
+            r#"{"value":[{"subscriptionId":"a"}]}"#,
+        )
+        .await,
         app.get(&format!("/v1/events/{}", id(10))).await,
         app.get("/readyz").await,
     ];

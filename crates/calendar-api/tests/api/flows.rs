@@ -152,6 +152,7 @@ async fn a_connection_is_changed_synced_and_removed_by_its_user_only() {
         app.patch(&path, &json!({"paused": true})).await,
         app.call("DELETE", &path).await,
         app.call("POST", &sync).await,
+        app.get(&format!("{path}/subscriptions")).await,
         app.get(&format!("/v1/events?connection_id={}", id(500)))
             .await,
     ] {

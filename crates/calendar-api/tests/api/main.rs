@@ -1,4 +1,4 @@
-//! The router over ports in memory: shapes of answers, bad input, the callback, failures.
+//! The router over ports in memory: shapes of answers, bad input, the callback, pushes, failures.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -7,4 +7,6 @@ mod callback;
 mod failures;
 mod flows;
 mod shapes;
+mod subscriptions;
 mod support;
+mod webhooks;

@@ -16,7 +16,9 @@ use calendar_sync::{Provider, Providers};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-pub(crate) use samples::{all_day, connection, id, master, occurrence, single};
+pub(crate) use samples::{
+    all_day, connection, id, master, occurrence, single, state_of, subscription,
+};
 pub(crate) use world::World;
 
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -103,22 +105,38 @@ impl App {
     }
 
     pub(crate) fn with(signup_open: bool) -> Self {
+        Self::made(signup_open, true)
+    }
+
+    /// Microsoft is not configured.
+    pub(crate) fn without_provider() -> Self {
+        Self::made(true, false)
+    }
+
+    fn made(signup_open: bool, has_provider: bool) -> Self {
         let world = Arc::new(World::default());
         let microsoft = Provider {
             authorizer: world.clone(),
             directory: world.clone(),
             reader: world.clone(),
+            notifier: world.clone(),
+            push: None,
         };
+        let mut providers = Providers::new();
+        if has_provider {
+            providers = providers.with(CalendarProvider::Microsoft, microsoft);
+        }
         let ports = Ports {
             users: world.clone(),
             sessions: world.clone(),
             connect_sessions: world.clone(),
             connections: world.clone(),
+            subscriptions: world.clone(),
             queue: world.clone(),
             events: world.clone(),
             secrets: world.clone(),
             clock: world.clone(),
-            providers: Arc::new(Providers::new().with(CalendarProvider::Microsoft, microsoft)),
+            providers: Arc::new(providers),
             readiness: world.clone(),
         };
         let settings = ApiSettings {

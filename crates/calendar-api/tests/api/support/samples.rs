@@ -9,7 +9,7 @@ use calendar_domain::ids::UserId;
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::{StoredEvent, StoredRecurrence};
 use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceColumns, RecurrenceEndType};
-use calendar_domain::subscription::PushHealth;
+use calendar_domain::subscription::{PushHealth, WebhookSubscription};
 use calendar_domain::sync::SyncWindow;
 use serde_json::json;
 use time::macros::{date, datetime};
@@ -47,6 +47,29 @@ pub(crate) fn connection(user_id: UserId, number: u128) -> CalendarConnection {
         created_at: datetime!(2026-01-01 00:00 UTC),
         updated_at: datetime!(2026-01-05 08:59:30 UTC),
     }
+}
+
+/// A subscription that lives; the provider calls it `subscription-<number>`.
+pub(crate) fn subscription(number: u128, connection: u128) -> WebhookSubscription {
+    WebhookSubscription {
+        id: id(number).into(),
+        connection_id: id(connection).into(),
+        provider: CalendarProvider::Microsoft,
+        subscription_id: format!("subscription-{number}"),
+        resource_path: Some("me/events".into()),
+        notification_url: Some("https://calendar.example/webhooks/canary".into()),
+        expires_at: datetime!(2026-01-08 09:00 UTC),
+        is_active: true,
+        last_notification_at: Some(datetime!(2026-01-05 08:59:59.25 UTC)),
+        renewed_at: Some(datetime!(2026-01-04 09:00 UTC)),
+        created_at: datetime!(2026-01-01 00:00 UTC),
+        updated_at: datetime!(2026-01-04 09:00 UTC),
+    }
+}
+
+/// The client state of a subscription, by the provider's id.
+pub(crate) fn state_of(subscription_id: &str) -> String {
+    format!("canary of {subscription_id}")
 }
 
 /// A Teams meeting, once.

@@ -3,34 +3,42 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use calendar_api::{NotReady, Readiness};
 use calendar_domain::account::{
-    AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, TokenGrant,
+    AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, StoredTokens,
+    TokenGrant, TokenSet,
 };
 use calendar_domain::connection::{
     CalendarConnection, Connected, ConnectionChange, ConnectionStatus, NewConnections,
 };
 use calendar_domain::event::{EventChange, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
-use calendar_domain::ids::{ConnectionId, EventId, SessionId, UserId, WorkerId};
+use calendar_domain::ids::{ConnectionId, EventId, SessionId, SubscriptionId, UserId, WorkerId};
 use calendar_domain::ports::{
-    Authorizer, CalendarDirectory, CalendarReader, Clock, ConnectSessionStore, ConnectionStore,
-    EventReader, Secrets, SessionStore, SyncQueue, UserStore,
+    Authorizer, CalendarDirectory, CalendarReader, ChangeNotifier, Clock, ConnectSessionStore,
+    ConnectionStore, EventReader, Secrets, SessionStore, SubscriptionStore, SyncQueue, UserStore,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
+use calendar_domain::subscription::{
+    EndingSubscription, KnownSubscription, NewSubscription, Notification, Notified,
+    ProviderSubscription, PushEndpoint, PushSignal, PushWork, RenewalsScheduled,
+    WebhookSubscription,
+};
 use calendar_domain::sync::{
     CalendarRef, ChangesFrom, ChangesPage, Claim, Lease, Mailbox, PassFailure, SyncWindow,
 };
 use calendar_domain::user::{NewSession, NewUser, User, UserChange};
 use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-use super::samples::{connection, id};
+use super::samples::{connection, id, state_of};
 
 /// Everything there is.
 #[derive(Default)]
@@ -50,6 +58,15 @@ pub(crate) struct World {
     pub(crate) calendars: Mutex<Vec<CalendarListing>>,
     pub(crate) panics: AtomicBool,
     pub(crate) not_migrated: AtomicBool,
+    pub(crate) subscriptions: Mutex<Vec<WebhookSubscription>>,
+    /// What notifications came to, one entry for each call.
+    pub(crate) recorded: Mutex<Vec<Vec<Notified>>>,
+    /// How long recording takes.
+    pub(crate) recording: Mutex<Duration>,
+    /// Questions about subscriptions, those that fail too.
+    pub(crate) looked_up: AtomicU32,
+    /// What ended at the provider, by its ids.
+    pub(crate) unsubscribed: Mutex<Vec<String>>,
     made: AtomicU32,
 }
 
@@ -104,6 +121,10 @@ impl Secrets for World {
             .as_ref()
             .try_into()
             .unwrap()
+    }
+
+    fn matches(&self, given: &SecretString, expected: &SecretString) -> bool {
+        given.expose_secret() == expected.expose_secret()
     }
 
     async fn hash_password(&self, password: &SecretString) -> PortResult<String> {
@@ -363,12 +384,12 @@ impl SyncQueue for World {
         _: &[CalendarProvider],
         _: &[CalendarProvider],
         _: OffsetDateTime,
-        _: std::time::Duration,
+        _: Duration,
     ) -> PortResult<Option<Claim>> {
         unreachable!("the API claims nothing")
     }
 
-    async fn heartbeat(&self, _: &Lease, _: std::time::Duration) -> PortResult<()> {
+    async fn heartbeat(&self, _: &Lease, _: Duration) -> PortResult<()> {
         unreachable!("the API holds no lease")
     }
 
@@ -400,6 +421,187 @@ impl SyncQueue for World {
             .unwrap()
             .extend(found.then_some(connection));
         Ok(found)
+    }
+}
+
+#[async_trait]
+impl SubscriptionStore for World {
+    async fn find(
+        &self,
+        _: CalendarProvider,
+        subscription_ids: &[String],
+    ) -> PortResult<Vec<KnownSubscription>> {
+        self.looked_up.fetch_add(1, Ordering::Relaxed);
+        self.database()?;
+        let subscriptions = self.subscriptions.lock().unwrap();
+        let known = subscriptions
+            .iter()
+            .filter(|known| subscription_ids.contains(&known.subscription_id));
+        Ok(known
+            .map(|known| KnownSubscription {
+                id: known.id,
+                account_id: id(900).into(),
+                subscription_id: known.subscription_id.clone(),
+                client_state: Some(state_of(&known.subscription_id).into()),
+            })
+            .collect())
+    }
+
+    async fn record(&self, notified: &[Notified], _: OffsetDateTime) -> PortResult<()> {
+        let recording = *self.recording.lock().unwrap();
+        tokio::time::sleep(recording).await;
+        self.database()?;
+        self.recorded.lock().unwrap().push(notified.to_vec());
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+    ) -> PortResult<Option<Vec<WebhookSubscription>>> {
+        let found = ConnectionStore::get(self, user, connection).await?;
+        let subscriptions = self.subscriptions.lock().unwrap();
+        Ok(found.map(|_| subscriptions.clone()))
+    }
+
+    async fn schedule_renewals(
+        &self,
+        _: OffsetDateTime,
+        _: Duration,
+        _: Duration,
+    ) -> PortResult<RenewalsScheduled> {
+        unreachable!("the API renews nothing")
+    }
+
+    async fn push_work(&self, _: &Lease) -> PortResult<PushWork> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn start(&self, _: &Lease, _: NewSubscription, _: OffsetDateTime) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn renewed(
+        &self,
+        _: &Lease,
+        _: SubscriptionId,
+        _: OffsetDateTime,
+        _: Option<OffsetDateTime>,
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn ended(&self, _: &Lease, _: SubscriptionId, _: OffsetDateTime) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn settle(
+        &self,
+        _: &Lease,
+        _: Option<OffsetDateTime>,
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn failed(
+        &self,
+        _: &Lease,
+        _: &str,
+        _: OffsetDateTime,
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn suspect_silence(
+        &self,
+        _: &Lease,
+        _: OffsetDateTime,
+        _: OffsetDateTime,
+        _: OffsetDateTime,
+    ) -> PortResult<()> {
+        unreachable!("the API holds no lease")
+    }
+
+    async fn ending(
+        &self,
+        user: UserId,
+        connection: Option<ConnectionId>,
+    ) -> PortResult<Vec<EndingSubscription>> {
+        self.database()?;
+        let connections = self.connections.lock().unwrap();
+        let goes = |item: &&CalendarConnection| {
+            item.user_id == user && connection.is_none_or(|id| item.id == id)
+        };
+        let gone: Vec<_> = connections
+            .iter()
+            .filter(goes)
+            .map(|item| item.id)
+            .collect();
+        let subscriptions = self.subscriptions.lock().unwrap();
+        let ending = subscriptions
+            .iter()
+            .filter(|known| known.is_active && gone.contains(&known.connection_id));
+        Ok(ending
+            .map(|known| EndingSubscription {
+                provider: known.provider,
+                subscription_id: known.subscription_id.clone(),
+                tokens: StoredTokens::Open(TokenSet {
+                    access_token: "access".into(),
+                    refresh_token: Some("refresh".into()),
+                    expires_at: datetime!(2026-01-05 10:00 UTC),
+                }),
+            })
+            .collect())
+    }
+}
+
+#[async_trait]
+impl ChangeNotifier for World {
+    async fn subscribe(
+        &self,
+        _: &SecretString,
+        _: &PushEndpoint,
+        _: &SecretString,
+    ) -> PortResult<ProviderSubscription> {
+        unreachable!("the API subscribes to nothing")
+    }
+
+    async fn renew(&self, _: &SecretString, _: &str) -> PortResult<OffsetDateTime> {
+        unreachable!("the API renews nothing")
+    }
+
+    async fn unsubscribe(&self, token: &SecretString, subscription_id: &str) -> PortResult<()> {
+        assert_eq!(token.expose_secret(), "access");
+        let id = subscription_id.to_owned();
+        self.unsubscribed.lock().unwrap().push(id);
+        self.provider()
+    }
+
+    async fn subscriptions(&self, _: &SecretString) -> PortResult<Vec<ProviderSubscription>> {
+        unreachable!("the API subscribes to nothing")
+    }
+
+    fn notifications(&self, body: &[u8]) -> PortResult<Vec<Notification>> {
+        let unreadable = || PortError::new(FailureClass::InvalidInput, "notifications_unreadable");
+        let body: Value = serde_json::from_slice(body).map_err(|_| unreadable())?;
+        let entries = body["value"].as_array().ok_or_else(unreadable)?;
+        let readable = entries.iter().filter_map(|entry| {
+            Some(Notification {
+                subscription_id: entry["subscriptionId"].as_str()?.to_owned(),
+                client_state: entry["clientState"].as_str().map(Into::into),
+                signal: match entry["lifecycleEvent"].as_str() {
+                    None => PushSignal::Changed,
+                    Some("missed") => PushSignal::Missed,
+                    Some("subscriptionRemoved") => PushSignal::Removed,
+                    Some(_) => PushSignal::ReauthorizationRequired,
+                },
+            })
+        });
+        Ok(readable.collect())
     }
 }
 
