@@ -11,7 +11,7 @@ use calendar_postgres::{MigrationState, PgHousekeeping};
 use calendar_runtime::config::{Config, Environment, help};
 use calendar_runtime::startup::{DATABASE_WAIT, StartError, wait_for_database};
 use calendar_runtime::{ErrorChain, cli, shutdown, telemetry};
-use calendar_worker::{HOUSEKEEPING_EVERY, Worker, housekeep};
+use calendar_worker::{Worker, housekeep};
 use clap::Parser;
 use tracing::{error, info, warn};
 
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
         cli::print(&config);
         return ExitCode::SUCCESS;
     }
-    match work(&config, &adapters, arguments.once).await {
+    match Box::pin(work(&config, &adapters, arguments.once)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where what ended the process is logged.
@@ -58,6 +58,10 @@ async fn main() -> ExitCode {
 async fn work(config: &Config, adapters: &Adapters, once: bool) -> anyhow::Result<()> {
     telemetry::init(&config.log).context("setting up logs")?;
     cli::log_warnings(config);
+    if let Some(off) = adapters.push_off {
+        let poll_s = config.sync.poll.as_secs();
+        warn!("push off, polling every {poll_s} s: {off}");
+    }
     let stop = shutdown::listen().context("listening for signals")?;
     let limit = if once {
         DATABASE_WAIT_ONCE
@@ -83,15 +87,19 @@ async fn work(config: &Config, adapters: &Adapters, once: bool) -> anyhow::Resul
     info!(version = env!("CARGO_PKG_VERSION"), worker = %work.worker(), concurrency, once, "working");
     let worker = Worker::new(work, concurrency, stop.clone());
     let store = PgHousekeeping::new(adapters.database.clone());
+    let renewals = adapters.renewals(config);
     if once {
+        renewals
+            .run_once()
+            .await
+            .context("looking for subscriptions to renew")?;
         worker.run_once().await?;
         let purged = store.purge(adapters.clock.now()).await.context("purging")?;
         info!(purged, "done");
     } else {
-        let purging = housekeep(HOUSEKEEPING_EVERY, stop, || {
-            store.purge(adapters.clock.now())
-        });
-        tokio::join!(worker.run(), purging);
+        let renewing = renewals.run(stop.clone());
+        let purging = housekeep(stop, || store.purge(adapters.clock.now()));
+        tokio::join!(worker.run(), renewing, purging);
         info!("stopped");
     }
     Ok(())

@@ -4,18 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use calendar_crypto::{AesTokenCipher, KeyRing};
+use calendar_crypto::{AesTokenCipher, KeyRing, RingSecrets};
 use calendar_domain::failure::PortResult;
 use calendar_domain::ids::WorkerId;
-use calendar_domain::ports::{Clock, SyncQueue, TokenCipher};
+use calendar_domain::ports::{Clock, SubscriptionStore, SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::subscription::PushEndpoint;
 use calendar_domain::sync::{Claim, Lease};
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
-use calendar_postgres::{Database, PgConfig, PgConnectionStore, PgEventStore, PgSyncQueue};
-use calendar_runtime::config::{AdapterChecks, Config, ConfigError, MicrosoftSettings, Mistake};
+use calendar_postgres::{
+    Database, PgConfig, PgConnectionStore, PgEventStore, PgSubscriptionStore, PgSyncQueue,
+    PgWakeups,
+};
+use calendar_runtime::config::{
+    AdapterChecks, Config, ConfigError, MicrosoftSettings, Mistake, PushOff,
+};
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers, SyncAccount, SyncSettings};
-use calendar_worker::Work;
+use calendar_worker::{Renewals, Work};
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
@@ -47,6 +53,8 @@ pub(crate) struct Adapters {
     pub(crate) clock: Arc<dyn Clock>,
     cipher: Arc<dyn TokenCipher>,
     providers: Arc<Providers>,
+    /// Why a provider cannot reach us with pushes.
+    pub(crate) push_off: Option<PushOff>,
 }
 
 impl Adapters {
@@ -63,10 +71,15 @@ impl Adapters {
         .map_err(|error| mistake("DATABASE_URL", &error));
         let keys = KeyRing::parse(config.token_keys.expose_secret())
             .map_err(|error| mistake("CALENDAR_TOKEN_KEYS", &error));
-        let microsoft = config
-            .microsoft
-            .as_ref()
-            .map(|settings| microsoft(settings, config, &clock));
+        let settings = config.microsoft.as_ref();
+        let push = settings.map(|settings| {
+            config.push_endpoint(CalendarProvider::Microsoft, settings.graph_url.as_ref())
+        });
+        let (push, push_off) = match push.transpose() {
+            Ok(endpoint) => (endpoint, None),
+            Err(off) => (None, Some(off)),
+        };
+        let microsoft = settings.map(|settings| microsoft(settings, config, push, &clock));
         let microsoft = microsoft.transpose();
         match (database, keys, microsoft) {
             (Ok(database), Ok(keys), Ok(microsoft)) => {
@@ -79,6 +92,7 @@ impl Adapters {
                     clock,
                     cipher: Arc::new(AesTokenCipher::new(keys)),
                     providers: Arc::new(providers),
+                    push_off,
                 })
             }
             (database, keys, microsoft) => {
@@ -93,7 +107,24 @@ impl Adapters {
         }
     }
 
-    /// What the loop does.
+    /// The job that finds subscriptions to renew.
+    pub(crate) fn renewals(&self, config: &Config) -> Renewals {
+        Renewals {
+            subscriptions: self.subscriptions(),
+            clock: self.clock.clone(),
+            every: config.sync.renew_every,
+            lead: config.sync.renew_lead,
+        }
+    }
+
+    fn subscriptions(&self) -> Arc<dyn SubscriptionStore> {
+        Arc::new(PgSubscriptionStore::new(
+            self.database.clone(),
+            self.cipher.clone(),
+        ))
+    }
+
+    /// What the loop does. Begins to listen for wake-ups: needs a tokio runtime.
     pub(crate) fn work(&self, config: &Config) -> AccountWork {
         let queue: Arc<dyn SyncQueue> =
             Arc::new(PgSyncQueue::new(self.database.clone(), self.cipher.clone()));
@@ -102,18 +133,23 @@ impl Adapters {
         AccountWork {
             worker: WorkerId::new(),
             configured: self.providers.configured(),
+            pushing: self.providers.pushing(),
+            wakeups: PgWakeups::start(&self.database),
             clock: self.clock.clone(),
             queue: queue.clone(),
             sync: SyncAccount {
                 queue,
                 events: Arc::new(PgEventStore::new(self.database.clone())),
                 connections: Arc::new(connections),
+                subscriptions: self.subscriptions(),
+                secrets: Arc::new(RingSecrets::new()),
                 providers: self.providers.clone(),
                 clock: self.clock.clone(),
                 settings: SyncSettings {
                     past: time::Duration::days(sync.past_days.into()),
                     future: time::Duration::days(sync.future_days.into()),
                     poll: sync.poll,
+                    poll_pushed: sync.poll_pushed,
                     lease_ttl: LEASE_TTL,
                 },
             },
@@ -124,6 +160,7 @@ impl Adapters {
 fn microsoft(
     settings: &MicrosoftSettings,
     config: &Config,
+    push: Option<PushEndpoint>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Provider, ConfigError> {
     let mut microsoft = MicrosoftConfig::new(settings.client_id.as_str());
@@ -146,7 +183,9 @@ fn microsoft(
     Ok(Provider {
         authorizer: adapter.clone(),
         directory: adapter.clone(),
-        reader: adapter,
+        reader: adapter.clone(),
+        notifier: adapter,
+        push,
     })
 }
 
@@ -166,6 +205,8 @@ fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
 pub(crate) struct AccountWork {
     worker: WorkerId,
     configured: Vec<CalendarProvider>,
+    pushing: Vec<CalendarProvider>,
+    wakeups: PgWakeups,
     clock: Arc<dyn Clock>,
     queue: Arc<dyn SyncQueue>,
     sync: SyncAccount,
@@ -185,7 +226,7 @@ impl Work for AccountWork {
             .claim(
                 self.worker,
                 &self.configured,
-                &[],
+                &self.pushing,
                 self.clock.now(),
                 LEASE_TTL,
             )
@@ -199,6 +240,10 @@ impl Work for AccountWork {
 
     async fn release(&self, lease: &Lease) -> PortResult<()> {
         self.queue.release(lease).await
+    }
+
+    async fn woken(&self) {
+        self.wakeups.woken().await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use calendar_domain::failure::{PortError, PortResult};
+use calendar_domain::subscription::{PUSHED_PASSES_APART, PUSHED_PASSES_APART_MOST};
 use calendar_domain::sync::{Claim, Lease};
 use calendar_runtime::{ErrorChain, shutdown};
 use tokio::sync::watch;
@@ -13,9 +14,17 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-/// How often the queue is asked while nothing is due.
-const POLL: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts while the database is away.
+/// How often the queue is asked while nothing is due and nobody wakes us. A push that comes within
+/// `PUSHED_PASSES_APART` of the account's last pass wakes us before it is due, and nobody wakes us when it
+/// is: it is found by asking.
+const POLL: Duration = Duration::from_millis(500);
+/// How often it is asked for a while after a wake-up: a push that comes soon after another wakes us before
+/// its pass is due, and nobody wakes us when it is.
+const POLL_WOKEN: Duration = PUSHED_PASSES_APART;
+/// For how long.
+const WOKEN_FOR: Duration = PUSHED_PASSES_APART_MOST.saturating_add(POLL_WOKEN);
+/// The first pause and the longest one between two attempts while the database is away.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long pages in flight have once we are asked to stop, and then how long giving back the leases
 /// of those that did not end may take. Together 10 s: after that, service managers kill.
@@ -34,6 +43,10 @@ pub trait Work: Send + Sync + 'static {
 
     /// Gives a lease back whose work was broken off.
     async fn release(&self, lease: &Lease) -> PortResult<()>;
+
+    /// Resolves when another process says that there is work; also when it said so while nobody waited
+    /// here. May be dropped at any time.
+    async fn woken(&self);
 }
 
 /// The database could not be asked what is due.
@@ -46,6 +59,8 @@ pub struct Worker<W> {
     work: Arc<W>,
     concurrency: usize,
     stop: watch::Receiver<bool>,
+    /// When we were last woken.
+    woken_at: Option<Instant>,
     running: JoinSet<()>,
     /// What to give back if it has to be broken off.
     leases: HashMap<Id, Lease>,
@@ -60,6 +75,7 @@ impl<W: Work> Worker<W> {
             work,
             concurrency: concurrency.max(1),
             stop,
+            woken_at: None,
             running,
             leases: HashMap::new(),
         }
@@ -76,10 +92,15 @@ impl<W: Work> Worker<W> {
                         info!("the database answers again");
                     }
                     failures = 0;
-                    POLL
+                    let is_woken = |woken_at: Instant| woken_at.elapsed() < WOKEN_FOR;
+                    if self.woken_at.is_some_and(is_woken) {
+                        POLL_WOKEN
+                    } else {
+                        POLL
+                    }
                 }
                 Err(error) => {
-                    let pause = LONGEST_PAUSE.min(POLL * (1 << failures.min(5)));
+                    let pause = LONGEST_PAUSE.min(FIRST_PAUSE * (1 << failures.min(5)));
                     failures += 1;
                     warn!(error = %ErrorChain(&error), retry_s = pause.as_secs(), "what is due is unknown");
                     pause
@@ -120,9 +141,9 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    /// Waits until it is worth asking for work again: when an account is done or `pause` has passed;
-    /// with all places taken, only the former; with `whole` (the database is away), only the latter.
-    /// A stop ends it in any case.
+    /// Waits until it is worth asking for work again: when an account is done, somebody wakes us, or
+    /// `pause` has passed; with all places taken, only the first; with `whole` (the database is away),
+    /// only the last. A stop ends it in any case.
     async fn wait(&mut self, pause: Duration, whole: bool) {
         let until = Instant::now() + pause;
         loop {
@@ -134,6 +155,10 @@ impl<W: Work> Worker<W> {
                     if !whole {
                         return;
                     }
+                }
+                () = self.work.woken(), if !whole && !full => {
+                    self.woken_at = Some(Instant::now());
+                    return;
                 }
                 () = sleep_until(until), if whole || !full => return,
                 () = shutdown::stopped(self.stop.clone()) => return,

@@ -15,7 +15,7 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::ClaimedPush;
 use calendar_domain::sync::{Claim, Lease};
 use calendar_worker::{Work, Worker};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 /// One account of the queue and how it behaves.
@@ -39,6 +39,7 @@ struct Queue {
     most: AtomicUsize,
     done: AtomicUsize,
     released: Mutex<Vec<AccountId>>,
+    wakeups: Notify,
 }
 
 impl Queue {
@@ -46,6 +47,12 @@ impl Queue {
         let queue = Self::default();
         queue.due.lock().unwrap().extend(behaviours);
         Arc::new(queue)
+    }
+
+    /// Work that another process makes due, and says so.
+    fn wake_with(&self, behaviour: Behaviour) {
+        self.due.lock().unwrap().push_back(behaviour);
+        self.wakeups.notify_one();
     }
 
     fn get(counter: &AtomicUsize) -> usize {
@@ -121,6 +128,10 @@ impl Work for Queue {
         self.released.lock().unwrap().push(lease.account_id);
         Ok(())
     }
+
+    async fn woken(&self) {
+        self.wakeups.notified().await;
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -145,28 +156,58 @@ async fn it_works_on_so_many_at_once_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_becomes_due_is_found_within_a_second_also_beside_long_work() {
+async fn what_becomes_due_is_found_within_half_a_second_also_beside_long_work() {
     let queue = Queue::of([Behaviour::Takes(Duration::from_hours(1))]);
     let (sender, stop) = watch::channel(false);
     let worker = tokio::spawn(Worker::new(queue.clone(), 4, stop).run());
-    sleep(Duration::from_millis(10_500)).await;
+    sleep(Duration::from_millis(10_250)).await;
     queue
         .due
         .lock()
         .unwrap()
         .push_back(Behaviour::Takes(Duration::ZERO));
-    sleep(Duration::from_millis(1_100)).await;
+    sleep(Duration::from_millis(550)).await;
     assert_eq!(Queue::get(&queue.done), 1);
     sender.send(true).unwrap();
     worker.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_worker_asks_once_a_second() {
+async fn who_wakes_it_finds_it_at_work_at_once() {
+    let queue = Queue::of([Behaviour::Takes(Duration::from_hours(1))]);
+    let (sender, stop) = watch::channel(false);
+    let worker = tokio::spawn(Worker::new(queue.clone(), 4, stop).run());
+    sleep(Duration::from_millis(10_250)).await;
+    for done in 1..=3 {
+        queue.wake_with(Behaviour::Takes(Duration::ZERO));
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(Queue::get(&queue.done), done);
+    }
+    sender.send(true).unwrap();
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_places_taken_a_wake_up_waits_for_a_place() {
+    let queue = Queue::of([Behaviour::Takes(SECOND * 10)]);
+    let (sender, stop) = watch::channel(false);
+    let worker = tokio::spawn(Worker::new(queue.clone(), 1, stop).run());
+    sleep(SECOND).await;
+    queue.wake_with(Behaviour::Takes(Duration::ZERO));
+    sleep(SECOND * 8).await;
+    assert_eq!(Queue::get(&queue.claims), 1, "there is no place for it");
+    sleep(Duration::from_millis(1_001)).await;
+    assert_eq!(Queue::get(&queue.done), 2);
+    sender.send(true).unwrap();
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_asks_twice_a_second() {
     let queue = Queue::of([]);
     run_for(&queue, 4, Duration::from_mins(1)).await;
     assert!(
-        (55..=65).contains(&Queue::get(&queue.claims)),
+        (115..=125).contains(&Queue::get(&queue.claims)),
         "{}",
         Queue::get(&queue.claims)
     );
@@ -181,6 +222,22 @@ async fn a_database_that_is_away_is_asked_ever_less_and_work_goes_on_when_it_is_
     assert_eq!((Queue::get(&queue.claims), Queue::get(&queue.done)), (9, 0));
     run_for(&queue, 4, Duration::from_mins(1)).await;
     assert_eq!(Queue::get(&queue.done), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_does_not_make_it_ask_a_database_that_is_away() {
+    let queue = Queue::of([]);
+    queue.down.store(usize::MAX, Ordering::SeqCst);
+    let waking = queue.clone();
+    let wakeups = tokio::spawn(async move {
+        loop {
+            waking.wakeups.notify_one();
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    run_for(&queue, 4, Duration::from_mins(1)).await;
+    assert_eq!(Queue::get(&queue.claims), 9, "as without wake-ups");
+    wakeups.abort();
 }
 
 #[tokio::test(start_paused = true)]
