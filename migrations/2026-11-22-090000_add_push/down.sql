@@ -6,6 +6,7 @@ ALTER TABLE calendar_connections DROP COLUMN is_shared;
 -- The indexes and keys on these columns go with them.
 ALTER TABLE calendar_accounts
     DROP COLUMN pushed_at,
+    DROP COLUMN push_burst,
     DROP COLUMN push_taken_at,
     DROP COLUMN push_due_at,
     DROP COLUMN push_failure_count,

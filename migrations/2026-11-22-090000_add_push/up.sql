@@ -22,6 +22,7 @@ WHERE c.id = w.calendar_connection_id AND c.account_id IS NOT NULL;
 ALTER TABLE calendar_accounts
     ADD COLUMN pushed_at timestamptz,
     ADD COLUMN push_taken_at timestamptz,
+    ADD COLUMN push_burst smallint NOT NULL DEFAULT 0,
     ADD COLUMN push_due_at timestamptz DEFAULT now(),
     ADD COLUMN push_failure_count integer NOT NULL DEFAULT 0,
     ADD COLUMN push_error_code varchar(100),
@@ -35,6 +36,7 @@ CREATE INDEX calendar_accounts_push_due_at_idx ON calendar_accounts (push_due_at
 
 COMMENT ON COLUMN calendar_accounts.pushed_at IS 'A push asked for a look that no claim has taken yet; not before this instant.';
 COMMENT ON COLUMN calendar_accounts.push_taken_at IS 'When a claim last took what a push had asked for.';
+COMMENT ON COLUMN calendar_accounts.push_burst IS 'How many claims in a row took a push soon after another: the next one waits longer.';
 COMMENT ON COLUMN calendar_accounts.push_due_at IS 'When the account''s subscription is to be seen to; null = when something happens.';
 COMMENT ON COLUMN calendar_accounts.push_failure_count IS 'Failures in a row of seeing to the subscription.';
 COMMENT ON COLUMN calendar_accounts.push_error_code IS 'Code of the last of them; null after a success.';

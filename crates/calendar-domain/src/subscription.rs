@@ -9,9 +9,15 @@ use crate::account::StoredTokens;
 use crate::ids::{AccountId, ConnectionId, SubscriptionId};
 use crate::provider::CalendarProvider;
 
-/// Passes that pushes ask for over one account begin at least so long apart: a burst of pushes is
-/// answered by its first, at once, and by one more for the rest.
-pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(500);
+/// A push is answered at once. Passes that further ones ask for over the same account begin so long after
+/// the one before: twice as long each time, up to [`PUSHED_PASSES_APART_MOST`], until none was asked for
+/// during [`PUSH_BURST_ENDS`]. So one edit (which gives several pushes) and a few are seen at once, and
+/// ten thousand pushes a minute are a pass a second.
+pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(100);
+/// See [`PUSHED_PASSES_APART`].
+pub const PUSHED_PASSES_APART_MOST: Duration = Duration::from_secs(1);
+/// See [`PUSHED_PASSES_APART`].
+pub const PUSH_BURST_ENDS: Duration = Duration::from_secs(5);
 
 /// A provider that asks for a renewal so soon after one asks twice for the same (lifecycle events come
 /// twice, as pushes do).

@@ -130,6 +130,8 @@ diesel::table! {
         pushed_at -> Nullable<Timestamptz>,
         /// When a claim last took what a push had asked for.
         push_taken_at -> Nullable<Timestamptz>,
+        /// How many claims in a row took a push soon after another: the next one waits longer.
+        push_burst -> Int2,
         /// When the account's subscription is to be seen to; null = when something happens.
         push_due_at -> Nullable<Timestamptz>,
         /// Failures in a row of seeing to the subscription.

@@ -9,7 +9,7 @@ use calendar_domain::failure::PortResult;
 use calendar_domain::ids::{AccountId, ConnectionId, PassId, UserId, WorkerId};
 use calendar_domain::ports::{SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
-use calendar_domain::subscription::ClaimedPush;
+use calendar_domain::subscription::{ClaimedPush, PUSH_BURST_ENDS};
 use calendar_domain::sync::{
     CalendarRef, Claim, Cursor, DueConnection, Lease, Mailbox, Pass, PassFailure, PassKind,
     PassPosition, SyncWindow,
@@ -106,7 +106,7 @@ macro_rules! overdue {
 }
 
 // `$1` worker, `$2` labels of providers, `$3` now, `$4` seconds, `$5` labels of those that push, `$6`
-// seconds that a push goes ahead.
+// seconds that a push goes ahead, `$7` since when a push was taken soon after another.
 //
 // Each of the three sources walks its index, skips what is leased, and stops at the first that is free.
 // The one whose first is longest overdue is walked again, now skipping what is locked too; another is
@@ -147,7 +147,9 @@ const CLAIM: &str = concat!(
         SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $4),
             lease_fence = a.lease_fence + 1,
             pushed_at = CASE WHEN picked.pushed_at <= $3 THEN NULL ELSE a.pushed_at END,
-            push_taken_at = CASE WHEN picked.pushed_at <= $3 THEN $3 ELSE a.push_taken_at END
+            push_taken_at = CASE WHEN picked.pushed_at <= $3 THEN $3 ELSE a.push_taken_at END,
+            push_burst = CASE WHEN picked.pushed_at > $3 OR picked.pushed_at IS NULL THEN a.push_burst
+                WHEN a.push_taken_at > $7 THEN least(a.push_burst + 1, 10) ELSE 0 END
         FROM picked WHERE a.id = picked.id
         RETURNING a.*, coalesce(picked.pushed_at <= $3, false) AS is_pushed
     ), looks AS (
@@ -376,6 +378,7 @@ impl SyncQueue for PgSyncQueue {
             .bind::<Double, _>(ttl.as_secs_f64())
             .bind::<Array<Text>, _>(labels(pushing))
             .bind::<Double, _>(PUSH_AHEAD.as_secs_f64())
+            .bind::<Timestamptz, _>(now - PUSH_BURST_ENDS)
             .rows(&mut connection)
             .await?;
         drop(connection);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use calendar_domain::subscription::{
-    Notified, PUSHED_PASSES_APART, RENEWED_LATELY, RenewalsScheduled,
+    Notified, PUSHED_PASSES_APART, PUSHED_PASSES_APART_MOST, RENEWED_LATELY, RenewalsScheduled,
 };
 use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Timestamptz, Uuid as SqlUuid};
 use time::OffsetDateTime;
@@ -16,8 +16,8 @@ use crate::error::PgError;
 use crate::statement::Statement;
 use crate::wakeups::wake;
 
-/// `$1` to `$6` the notifications, `$7` now, `$8` seconds, `$9` when a renewal was late enough to be
-/// asked for again. An account that waits for its claim already is
+/// `$1` to `$6` the notifications, `$7` now, `$8` seconds to the next pass and `$10` at the most, `$9` when
+/// a renewal was late enough to be asked for again. An account that waits for its claim already is
 /// left alone: a burst of pushes writes it once.
 const RECORD: &str = concat!(
     "WITH notified AS MATERIALIZED (
@@ -55,7 +55,8 @@ const RECORD: &str = concat!(
     ), marked AS (
         UPDATE calendar_accounts AS a SET
             pushed_at = CASE WHEN m.look
-                THEN coalesce(a.pushed_at, greatest($7, a.push_taken_at + make_interval(secs => $8)))
+                THEN coalesce(a.pushed_at, greatest($7, a.push_taken_at
+                    + make_interval(secs => least($8 * (1 << a.push_burst), $10))))
                 ELSE a.pushed_at END,
             push_due_at = CASE WHEN m.is_seen_to THEN least(a.push_due_at, $7)
                 ELSE a.push_due_at END
@@ -111,6 +112,7 @@ async fn try_record(
         .bind::<Timestamptz, _>(now)
         .bind::<Double, _>(PUSHED_PASSES_APART.as_secs_f64())
         .bind::<Timestamptz, _>(now - RENEWED_LATELY)
+        .bind::<Double, _>(PUSHED_PASSES_APART_MOST.as_secs_f64())
         .run(&mut connection)
         .await?;
     Ok(())

@@ -44,14 +44,40 @@ async fn a_push_makes_own_calendars_due_and_looks_first() {
         2,
         "stored, not only answered"
     );
-    // A push of the time of the pass is taken by the next claim, a little apart.
-    pushed.push_at(&[PushSignal::Changed], at(1.1)).await;
-    assert_eq!(pushed.account().await, "pushed 1.5 no due 0 - heard");
+    // A push of the time of the pass is taken by the next claim.
+    pushed.push_at(&[PushSignal::Changed], at(1.2)).await;
+    assert_eq!(pushed.account().await, "pushed 1.2 no due 0 - heard");
     assert!(pushed.claim_at(at(2.0)).await.is_none(), "it is leased");
     pushed.world.queue.release(&claim.lease).await.unwrap();
+    assert!(pushed.claim_at(at(1.2)).await.is_some());
+}
+
+#[tokio::test]
+async fn the_more_pushes_come_the_longer_passes_are_apart_until_it_is_quiet() {
+    let pushed = Pushed::new().await;
+    pushed.release().await;
+    // Each push comes just after the one before was taken.
+    let mut now = 1.0;
+    for apart in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0] {
+        pushed.push_at(&[PushSignal::Changed], at(now)).await;
+        let claim = pushed.claim_at(at(now)).await.unwrap();
+        pushed.world.queue.release(&claim.lease).await.unwrap();
+        pushed.rest_states().await;
+        pushed.push_at(&[PushSignal::Changed], at(now + 0.01)).await;
+        assert!(
+            pushed.claim_at(at(now + apart - 0.02)).await.is_none(),
+            "{apart}"
+        );
+        now += apart + 0.01;
+    }
+    // Five quiet seconds later a push is answered at once again, and the next one soon.
+    now += 5.1;
+    let claim = pushed.claim_at(at(now)).await.unwrap();
+    pushed.world.queue.release(&claim.lease).await.unwrap();
     pushed.rest_states().await;
-    assert!(pushed.claim_at(at(1.4)).await.is_none());
-    assert!(pushed.claim_at(at(1.5)).await.is_some());
+    pushed.push_at(&[PushSignal::Changed], at(now + 0.01)).await;
+    assert!(pushed.claim_at(at(now + 0.09)).await.is_none());
+    assert!(pushed.claim_at(at(now + 0.1)).await.is_some());
 }
 
 impl Pushed {
