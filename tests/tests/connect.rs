@@ -147,7 +147,7 @@ async fn a_token_that_expires_is_refreshed_and_one_that_is_revoked_asks_for_the_
         single_use_refresh_tokens: true,
         ..Options::default()
     };
-    let world = World::start_with(options, &[]).await;
+    let world = World::start_with(options, &[("CALENDAR_POLL_PUSHED_SECONDS", "1")]).await;
     world
         .simulator
         .create_mailbox(MAILBOX, "Ann Example", "UTC")

@@ -1,0 +1,161 @@
+//! Calendars of others: read by a delegate, or shared into one's own list. They give no pushes and are polled.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
+use calendar_e2e::{User, World, eventually};
+use calendar_simulator::Options;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const BOSS: &str = "boss@contoso.example";
+const ANN: &str = "ann@contoso.example";
+
+async fn world() -> (World, User) {
+    let world = World::start_with(
+        Options::default(),
+        &[
+            ("CALENDAR_POLL_SECONDS", "1"),
+            ("CALENDAR_POLL_PUSHED_SECONDS", "3600"),
+        ],
+    )
+    .await;
+    for (mailbox, name) in [(BOSS, "The Boss"), (ANN, "Ann Example")] {
+        world
+            .simulator
+            .create_mailbox(mailbox, name, "UTC")
+            .unwrap();
+    }
+    let user = world.user("ann@example.com").await;
+    (world, user)
+}
+
+fn event(world: &World, mailbox: &str, calendar: Option<&str>, title: &str) {
+    let today = world.simulator.now().to_string();
+    let today = &today[..10];
+    let event = json!({
+        "subject": title,
+        "start": {"dateTime": format!("{today}T09:00:00"), "timeZone": "UTC"},
+        "end": {"dateTime": format!("{today}T09:30:00"), "timeZone": "UTC"},
+    });
+    world
+        .simulator
+        .create_event(mailbox, calendar, &event)
+        .unwrap();
+}
+
+async fn wait_for(world: &World, user: &User, connection: &str, titles: &[&str]) {
+    eventually(&format!("the API shows {titles:?}"), || async {
+        let events = world
+            .events(user, &format!("connection_id={connection}"))
+            .await;
+        let mut shown: Vec<_> = events
+            .iter()
+            .map(|event| event["title"].as_str().unwrap().to_owned())
+            .collect();
+        shown.sort();
+        shown == titles
+    })
+    .await;
+}
+
+async fn connections(world: &World, user: &User) -> Vec<Value> {
+    let list = world.get(user, "/v1/connections").await;
+    list["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegate_reads_the_owners_calendar_by_polling_until_access_is_taken_away() {
+    let (world, user) = world().await;
+    event(&world, BOSS, None, "Board");
+    world.simulator.share_mailbox(BOSS, ANN, false).unwrap();
+    let body = json!({"delegate_email": BOSS, "calendars": "primary"});
+    let page = world.connect(&user, ANN, body).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let connection = connections(&world, &user).await.remove(0);
+    assert_eq!(connection["delegate_email"], BOSS);
+    let id = connection["id"].as_str().unwrap().to_owned();
+    wait_for(&world, &user, &id, &["Board"]).await;
+
+    // No push, and healthy so: an edit is found by polling, though pushes are what own calendars wait for.
+    event(&world, BOSS, None, "Budget");
+    wait_for(&world, &user, &id, &["Board", "Budget"]).await;
+    let shown = world.wait_for_status(&user, &id, "connected").await;
+    assert_eq!(
+        shown["push"],
+        json!({"state": "unsupported", "expires_at": null})
+    );
+    let path = format!("/v1/connections/{id}/subscriptions");
+    assert_eq!(world.get(&user, &path).await["data"], json!([]));
+    assert!(world.simulator.subscriptions().is_empty());
+    assert!(
+        world
+            .simulator
+            .requests()
+            .iter()
+            .all(|request| !request.path.contains("subscriptions")),
+        "nobody asks for what the provider refuses"
+    );
+
+    world.simulator.unshare(BOSS, ANN).unwrap();
+    let shown = world.wait_for_status(&user, &id, "failing").await;
+    let code = shown["last_error"]["code"].as_str().unwrap();
+    assert!(
+        ["calendar_access_denied", "calendar_not_found"].contains(&code),
+        "{code}"
+    );
+    // What was read is kept; nothing is guessed.
+    wait_for(&world, &user, &id, &["Board", "Budget"]).await;
+
+    world.simulator.share_mailbox(BOSS, ANN, false).unwrap();
+    event(&world, BOSS, None, "Cuts");
+    world
+        .call(
+            Some(&user),
+            Method::POST,
+            &format!("/v1/connections/{id}/sync"),
+            None,
+        )
+        .await
+        .expect(202);
+    wait_for(&world, &user, &id, &["Board", "Budget", "Cuts"]).await;
+    world.wait_for_status(&user, &id, "connected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_calendar_in_ones_own_list_is_polled_beside_pushed_ones() {
+    let (world, user) = world().await;
+    world.simulator.create_calendar(BOSS, "Projects").unwrap();
+    world
+        .simulator
+        .share_calendar(BOSS, Some("Projects"), ANN, false)
+        .unwrap();
+    let page = world.connect(&user, ANN, json!({})).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let list = connections(&world, &user).await;
+    let id = |is_primary: bool| {
+        let found = list.iter().find(|one| one["is_primary"] == is_primary);
+        found.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (own, shared) = (id(true), id(false));
+    for id in [&own, &shared] {
+        world.wait_for_status(&user, id, "connected").await;
+    }
+    let push = async |id: &str| {
+        let path = format!("/v1/connections/{id}");
+        world.get(&user, &path).await["push"]["state"].clone()
+    };
+    eventually("the own one is pushed", || async {
+        push(&own).await == "healthy"
+    })
+    .await;
+    assert_eq!(push(&shared).await, "unsupported");
+
+    event(&world, BOSS, Some("Projects"), "Launch");
+    wait_for(&world, &user, &shared, &["Launch"]).await;
+    assert_eq!(world.simulator.push_counts().sent, 0, "by polling alone");
+    event(&world, ANN, None, "Lunch");
+    wait_for(&world, &user, &own, &["Lunch"]).await;
+}
