@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) is_primary: bool,
+    pub(super) delegate_email: Option<String>,
+    pub(super) push: Value,
     status: String,
     last_synced_at: Option<String>,
     last_error: Value,
@@ -99,9 +101,14 @@ impl Account {
         answer.json(&format!("{method} {path}"))
     }
 
-    /// Goes through OAuth as a browser would: to the provider, and back with a code.
-    pub(super) async fn connect(&self) -> Result<()> {
-        let body = json!({"provider": "microsoft"});
+    /// Goes through OAuth as a browser would: to the provider, and back with a code. With `delegate_email`,
+    /// to read the calendar that this colleague shares.
+    async fn connect(&self, delegate_email: Option<&str>) -> Result<()> {
+        let mut body = json!({"provider": "microsoft"});
+        if let Some(colleague) = delegate_email {
+            body["delegate_email"] = colleague.into();
+            body["calendars"] = "primary".into();
+        }
         let session = self
             .send("POST", "/v1/connect_sessions", Some(&body))
             .await?;
@@ -136,19 +143,23 @@ impl Account {
                 id: text(&item["id"]),
                 name: text(&item["calendar_name"]),
                 is_primary: item["is_primary"] == true,
+                delegate_email: item["delegate_email"].as_str().map(str::to_owned),
+                push: item["push"].clone(),
                 status: text(&item["status"]),
                 last_synced_at: item["last_synced_at"].as_str().map(str::to_owned),
                 last_error: item["last_error"].clone(),
             })
             .collect();
-        connections.sort_by_key(|connection| !connection.is_primary);
+        connections.sort_by_key(|one| (one.delegate_email.is_some(), !one.is_primary));
         Ok(connections)
     }
 
-    /// Connects, starts the worker, and waits until each calendar has had a pass since.
+    /// Connects one's own calendars and a colleague's, starts the worker, and waits until each has had a pass
+    /// since, and pushes come for those that give any.
     pub(super) async fn connect_and_sync(
         &self,
         services: &mut Services,
+        colleague: &str,
     ) -> Result<(Vec<Connection>, Duration)> {
         let before: BTreeMap<String, Option<String>> = self
             .connections()
@@ -156,7 +167,8 @@ impl Account {
             .into_iter()
             .map(|connection| (connection.id, connection.last_synced_at))
             .collect();
-        self.connect().await?;
+        self.connect(None).await?;
+        self.connect(Some(colleague)).await?;
         services.start_worker()?;
         let began = Instant::now();
         loop {
@@ -166,6 +178,7 @@ impl Account {
                 connection.last_synced_at.is_some() && connection.last_synced_at != earlier
             };
             if !connections.is_empty()
+                && connections.iter().all(|one| one.push["state"] != "off")
                 && connections.iter().filter(synced).count() == connections.len()
             {
                 return Ok((connections, began.elapsed()));
@@ -173,7 +186,13 @@ impl Account {
             if began.elapsed() > FIRST_PASS_LIMIT {
                 let states: Vec<String> = connections
                     .iter()
-                    .map(|one| format!("{}: {} {}", one.name, one.status, one.last_error))
+                    .map(|one| {
+                        let push = &one.push["state"];
+                        format!(
+                            "{}: {}, push {push} {}",
+                            one.name, one.status, one.last_error
+                        )
+                    })
                     .collect();
                 bail!(
                     "the first pass did not end in {} s: {}\nthe end of the worker's log:\n{}",

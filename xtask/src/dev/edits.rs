@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::account::{Account, Connection};
+use super::colleague::{self, at};
 use super::http;
 use super::services::{self, Services};
 
@@ -26,47 +27,56 @@ enum Edit {
     Delete,
 }
 
-/// The demo mailbox at the simulator, and who sees it through the API.
+/// A calendar at the simulator, and its connection.
+struct Calendar<'a> {
+    mailbox: String,
+    connection: &'a Connection,
+}
+
+/// The calendars that are edited, and who sees them through the API.
 pub(super) struct Edits<'a> {
     services: &'a Services,
     account: &'a Account,
-    connection: &'a Connection,
-    mailbox: String,
+    /// The demo user's: its changes are pushed.
+    own: Calendar<'a>,
+    /// A colleague's: it is polled.
+    shared: Calendar<'a>,
     /// What earlier runs left in the database is not mistaken for this run's.
     run: String,
+    /// How long pushed edits took so far.
+    pushed: Vec<Duration>,
 }
 
 impl<'a> Edits<'a> {
     pub(super) async fn new(
         services: &'a Services,
         account: &'a Account,
-        connection: &'a Connection,
+        primary: &'a Connection,
+        shared: &'a Connection,
     ) -> Result<Self> {
-        let url = format!("{}/admin/mailboxes", services.simulator_url);
-        let mailboxes = http::send("GET", &url, None, None)
-            .await?
-            .json("the mailboxes")?;
-        let mailbox = mailboxes["value"][0]["upn"]
-            .as_str()
-            .context("no demo mailbox")?
-            .to_owned();
-        let run = crate::workspace::random_hex(3)?;
         Ok(Self {
             services,
             account,
-            connection,
-            mailbox,
-            run,
+            own: Calendar {
+                mailbox: colleague::demo_mailbox(services).await?,
+                connection: primary,
+            },
+            shared: Calendar {
+                mailbox: colleague::UPN.to_owned(),
+                connection: shared,
+            },
+            run: crate::workspace::random_hex(3)?,
+            pushed: Vec::new(),
         })
     }
 
-    /// Three edits; an error when one does not arrive.
-    pub(super) async fn once(&self) -> Result<()> {
+    /// Three edits, and one of a colleague; an error when one does not arrive.
+    pub(super) async fn once(&mut self) -> Result<()> {
         self.round(1, &SHORT_ROUND, Duration::ZERO).await
     }
 
     /// An edit every few seconds, for ever.
-    pub(super) async fn keep_on(&self) -> Result<()> {
+    pub(super) async fn keep_on(&mut self) -> Result<()> {
         let mut number = 1;
         loop {
             self.round(number, &ROUND, PAUSE).await?;
@@ -74,93 +84,110 @@ impl<'a> Edits<'a> {
         }
     }
 
-    async fn round(&self, number: u32, edits: &[Edit], pause: Duration) -> Result<()> {
+    async fn round(&mut self, number: u32, edits: &[Edit], pause: Duration) -> Result<()> {
         let title = format!("Demo edit {}-{number}", self.run);
-        let renamed = format!("{title} renamed");
-        let day = self.today().await?;
         let mut id = String::new();
         for edit in edits {
             tokio::time::sleep(pause).await;
             let began = Instant::now();
-            let what = match edit {
-                Edit::Create => {
-                    let event = json!({
-                        "subject": title,
-                        "start": at(&day, 12), "end": at(&day, 13),
-                        "isOnlineMeeting": true, "onlineMeetingProvider": "teamsForBusiness",
-                    });
-                    let made = self.admin("POST", "events", Some(&event)).await?;
-                    made["id"]
-                        .as_str()
-                        .context("the new event has no id")?
-                        .clone_into(&mut id);
-                    self.arrival(&title, |events| shows(events, &title)).await?;
-                    format!("a Teams meeting \"{title}\" was made")
-                }
-                Edit::Rename => {
-                    self.patch(&id, &json!({"subject": renamed})).await?;
-                    self.arrival(&title, |events| shows(events, &renamed))
-                        .await?;
-                    "it was renamed".to_owned()
-                }
-                Edit::Move => {
-                    self.patch(&id, &json!({"start": at(&day, 14), "end": at(&day, 15)}))
-                        .await?;
-                    self.arrival(&title, |events| {
-                        let start = |event: &Value| {
-                            event["start"].to_string() + &event["start_time"].to_string()
-                        };
-                        events.iter().any(|event| start(event).contains("T14:00"))
-                    })
-                    .await?;
-                    "it was moved by two hours".to_owned()
-                }
-                Edit::Delete => {
-                    self.admin("DELETE", &format!("events/{}", http::encode(&id)), None)
-                        .await?;
-                    self.arrival(&title, <[Value]>::is_empty).await?;
-                    "it was removed".to_owned()
-                }
-            };
-            println!(
-                "  {:>5} ms from the edit to the API: {what}",
-                began.elapsed().as_millis()
-            );
+            let what = self.edit(&self.own, *edit, &title, &mut id).await?;
+            self.pushed.push(began.elapsed());
+            report(began.elapsed(), what);
         }
+        let title = format!("Megan's edit {}-{number}", self.run);
+        let mut id = String::new();
+        tokio::time::sleep(pause).await;
+        let began = Instant::now();
+        self.edit(&self.shared, Edit::Create, &title, &mut id)
+            .await?;
+        report(
+            began.elapsed(),
+            "Megan's calendar, which is polled, has a new meeting",
+        );
+        self.edit(&self.shared, Edit::Delete, &title, &mut id)
+            .await?;
+        println!(
+            "  {:>5} ms is the median of {} pushed edits",
+            median(&self.pushed).as_millis(),
+            self.pushed.len()
+        );
         Ok(())
     }
 
-    async fn patch(&self, id: &str, change: &Value) -> Result<()> {
-        let path = format!("events/{}", http::encode(id));
-        self.admin("PATCH", &path, Some(change)).await.map(|_| ())
+    /// Edits, and waits until the API shows it. Answers what was done.
+    async fn edit(
+        &self,
+        calendar: &Calendar<'_>,
+        edit: Edit,
+        title: &str,
+        id: &mut String,
+    ) -> Result<&'static str> {
+        let day = colleague::today(self.services).await?;
+        let renamed = format!("{title} renamed");
+        let event = format!("events/{}", http::encode(id));
+        match edit {
+            Edit::Create => {
+                let event = json!({
+                    "subject": title,
+                    "start": at(&day, 12), "end": at(&day, 13),
+                    "isOnlineMeeting": true, "onlineMeetingProvider": "teamsForBusiness",
+                });
+                let made = self.at_mailbox(calendar, "POST", "events", Some(&event));
+                made.await?["id"]
+                    .as_str()
+                    .context("the new event has no id")?
+                    .clone_into(id);
+                self.arrival(calendar, title, |events| shows(events, title))
+                    .await?;
+                Ok("a Teams meeting was made")
+            }
+            Edit::Rename => {
+                let change = json!({"subject": renamed});
+                self.at_mailbox(calendar, "PATCH", &event, Some(&change))
+                    .await?;
+                self.arrival(calendar, title, |events| shows(events, &renamed))
+                    .await?;
+                Ok("it was renamed")
+            }
+            Edit::Move => {
+                let change = json!({"start": at(&day, 14), "end": at(&day, 15)});
+                self.at_mailbox(calendar, "PATCH", &event, Some(&change))
+                    .await?;
+                let moved = |event: &Value| event["start"].to_string().contains("T14:00");
+                self.arrival(calendar, title, |events| events.iter().any(moved))
+                    .await?;
+                Ok("it was moved by two hours")
+            }
+            Edit::Delete => {
+                self.at_mailbox(calendar, "DELETE", &event, None).await?;
+                self.arrival(calendar, title, <[Value]>::is_empty).await?;
+                Ok("it was removed")
+            }
+        }
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mailbox = http::encode(&self.mailbox);
-        let url = format!(
-            "{}/admin/mailboxes/{mailbox}/{path}",
-            self.services.simulator_url
-        );
-        http::send(method, &url, None, body)
-            .await?
-            .json("the simulator")
-    }
-
-    /// The simulator's date: its clock may be set.
-    async fn today(&self) -> Result<String> {
-        let url = format!("{}/admin/clock", self.services.simulator_url);
-        let clock = http::send("GET", &url, None, None)
-            .await?
-            .json("the clock")?;
-        let now = clock["now"].as_str().context("the clock has no now")?;
-        Ok(now.chars().take(10).collect())
+    async fn at_mailbox(
+        &self,
+        calendar: &Calendar<'_>,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        let mailbox = http::encode(&calendar.mailbox);
+        let path = format!("mailboxes/{mailbox}/{path}");
+        colleague::admin(self.services, method, &path, body).await
     }
 
     /// Waits until the events whose title holds `title` are as `expected`.
-    async fn arrival(&self, title: &str, expected: impl Fn(&[Value]) -> bool) -> Result<()> {
+    async fn arrival(
+        &self,
+        calendar: &Calendar<'_>,
+        title: &str,
+        expected: impl Fn(&[Value]) -> bool,
+    ) -> Result<()> {
         let path = format!(
             "/v1/events?connection_id={}&q={}&limit=5",
-            self.connection.id,
+            calendar.connection.id,
             http::encode(title)
         );
         let began = Instant::now();
@@ -179,15 +206,38 @@ impl<'a> Edits<'a> {
                     services::last_lines("calendar-worker")
                 );
             }
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+fn report(took: Duration, what: &str) {
+    println!(
+        "  {:>5} ms from the edit to the API: {what}",
+        took.as_millis()
+    );
 }
 
 fn shows(events: &[Value], title: &str) -> bool {
     events.iter().any(|event| event["title"] == title)
 }
 
-fn at(day: &str, hour: u8) -> Value {
-    json!({"dateTime": format!("{day}T{hour:02}:00:00"), "timeZone": "UTC"})
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        let of = |list: &[u64]| {
+            let times: Vec<_> = list.iter().copied().map(Duration::from_millis).collect();
+            median(&times).as_millis()
+        };
+        assert_eq!((of(&[]), of(&[7]), of(&[9, 1, 5])), (0, 7, 5));
+    }
 }

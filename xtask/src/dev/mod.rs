@@ -2,6 +2,7 @@
 //! first synced event, then an edit every few seconds until Ctrl-C.
 
 mod account;
+mod colleague;
 mod edits;
 mod http;
 mod report;
@@ -71,21 +72,32 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut services = Services::start(server.url()).await?;
 
     let account = Account::sign_in(&services).await?;
-    println!("\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth");
-    let (connections, took) = account.connect_and_sync(&mut services).await?;
+    colleague::share(&services).await?;
+    println!(
+        "\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth, and to the calendar that {} shares",
+        colleague::UPN
+    );
+    let (connections, took) = account
+        .connect_and_sync(&mut services, colleague::UPN)
+        .await?;
     let client = database::connect(server.url()).await?;
     report::print_counts(&client, &connections, took).await?;
     let primary = connections
         .first()
         .filter(|one| one.is_primary)
         .context("no primary calendar")?;
+    let shared = connections
+        .iter()
+        .find(|one| one.delegate_email.is_some())
+        .context("no calendar of a colleague")?;
     report::print_todays_teams_meetings(&client, primary).await?;
+    report::print_push(&account, &connections).await?;
     print_addresses(&services, &account, &server);
     println!("ready after {:.1} s\n", began.elapsed().as_secs_f64());
 
-    let edits = Edits::new(&services, &account, primary).await?;
+    let mut edits = Edits::new(&services, &account, primary, shared).await?;
     if options.once {
-        println!("three edits at the provider:");
+        println!("three edits at the provider, and one by Megan:");
         edits.once().await?;
         println!("all arrived; stopping");
         return Ok(());

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::account::Connection;
+use super::account::{Account, Connection};
 
 /// The document's query, word for word; `?` is the connection.
 const TODAYS_TEAMS_MEETINGS: &str = "\
@@ -108,6 +109,34 @@ pub(super) async fn print_todays_teams_meetings(
     } else {
         print_table(&table);
     }
+    Ok(())
+}
+
+/// How each calendar tells of its changes, and the subscriptions behind that.
+pub(super) async fn print_push(account: &Account, connections: &[Connection]) -> Result<()> {
+    let heads = ["calendar", "of", "push", "subscription ends", "last push"];
+    let mut table = vec![heads.map(str::to_owned)];
+    for connection in connections {
+        let path = format!("/v1/connections/{}/subscriptions", connection.id);
+        let list = account.send("GET", &path, None).await?;
+        let active = &list["data"][0];
+        let minute = |value: &Value| {
+            let text = value.as_str().unwrap_or_default();
+            text.get(..16).unwrap_or_default().replace('T', " ")
+        };
+        table.push([
+            shortened(&connection.name, 30),
+            shortened(connection.delegate_email.as_deref().unwrap_or("me"), 40),
+            connection.push["state"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            minute(&connection.push["expires_at"]),
+            minute(&active["last_notification_at"]),
+        ]);
+    }
+    println!("\nhow changes arrive (unsupported: the provider pushes none, so it is polled):");
+    print_table(&table);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::http;
 use crate::process::{self, ProcessGroup};
 use crate::{test, workspace};
 
-/// Small, so that an edit is seen soon.
+/// For what is not pushed: small, so that an edit is seen soon.
 const POLL_SECONDS: &str = "2";
 const START_LIMIT: Duration = Duration::from_mins(1);
 
@@ -67,7 +67,7 @@ impl Services {
     pub(super) fn start_worker(&mut self) -> Result<()> {
         let worker = configured("calendar-worker", &self.worker_settings)?;
         self.worker = Some(start("calendar-worker", worker)?);
-        println!("  worker     polls every {POLL_SECONDS} s");
+        println!("  worker     is pushed; polls calendars of others every {POLL_SECONDS} s");
         Ok(())
     }
 }
