@@ -9,8 +9,10 @@ mod support;
 
 use std::sync::Mutex;
 
-use calendar_domain::ports::{EventReader as _, SyncQueue as _};
+use calendar_domain::ids::SubscriptionId;
+use calendar_domain::ports::{EventReader as _, SubscriptionStore as _, SyncQueue as _};
 use calendar_domain::query::{EventQuery, EventView};
+use calendar_domain::subscription::{Notified, PushSignal};
 use calendar_domain::sync::{AfterPage, PassKind, Unseen};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 
@@ -66,6 +68,12 @@ async fn the_paths_that_always_run_send_few_statements() {
         .unwrap();
     world.queue.release(&claim.lease).await.unwrap();
     assert_eq!(sent(), 3, "a pass without a change");
+
+    let mut push = Notified::new(SubscriptionId::new(), claim.account.id);
+    push.add(PushSignal::Changed);
+    let pushes = [push; 100];
+    world.subscriptions.record(&pushes, later).await.unwrap();
+    assert_eq!(sent(), 1, "pushes that came together");
 
     world
         .sql
