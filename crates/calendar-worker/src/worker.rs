@@ -14,9 +14,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-/// How often the queue is asked while nothing is due and nobody wakes us. A push that comes within
-/// `PUSHED_PASSES_APART` of the account's last pass wakes us before it is due, and nobody wakes us when it
-/// is: it is found by asking.
+/// How often the queue is asked while nothing is due and nobody wakes us.
 const POLL: Duration = Duration::from_millis(500);
 /// How often it is asked for a while after a wake-up: a push that comes soon after another wakes us before
 /// its pass is due, and nobody wakes us when it is.

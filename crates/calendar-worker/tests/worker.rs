@@ -225,6 +225,30 @@ async fn a_database_that_is_away_is_asked_ever_less_and_work_goes_on_when_it_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn for_a_while_after_a_wake_up_it_asks_more_often() {
+    let queue = Queue::of([]);
+    let (sender, stop) = watch::channel(false);
+    let worker = tokio::spawn(Worker::new(queue.clone(), 4, stop).run());
+    sleep(Duration::from_millis(10_250)).await;
+    queue.wakeups.notify_one();
+    for done in 1..=5 {
+        // What the wake-up announced is due a little later, as a second push of one edit is.
+        sleep(Duration::from_millis(50)).await;
+        let behaviour = Behaviour::Takes(Duration::ZERO);
+        queue.due.lock().unwrap().push_back(behaviour);
+        sleep(Duration::from_millis(150)).await;
+        assert_eq!(Queue::get(&queue.done), done);
+    }
+    sleep(SECOND * 2).await;
+    let before = Queue::get(&queue.claims);
+    sleep(SECOND * 10).await;
+    let asked = Queue::get(&queue.claims) - before;
+    assert!((19..=21).contains(&asked), "{asked} times in 10 s");
+    sender.send(true).unwrap();
+    worker.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wake_up_does_not_make_it_ask_a_database_that_is_away() {
     let queue = Queue::of([]);
     queue.down.store(usize::MAX, Ordering::SeqCst);
