@@ -334,6 +334,7 @@ async fn work(queue: PgSyncQueue, sql: Client) {
     let (mut idle, mut now) = (0, NOW + Duration::minutes(1));
     while idle < 20 {
         now += Duration::SECOND;
+        assert!(now < NOW + Duration::hours(1), "it never ends");
         let microsoft = [CalendarProvider::Microsoft];
         let claim = queue
             .claim(WorkerId::new(), &microsoft, &[], now, TTL)

@@ -1,16 +1,18 @@
 //! What a push marks, and the renewals: `SubscriptionStore` outside any lease.
 
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use calendar_domain::ids::{AccountId, SubscriptionId};
 use calendar_domain::ports::SubscriptionStore as _;
 use calendar_domain::subscription::{Notified, PushSignal, RENEWED_LATELY, RenewalsScheduled};
+use calendar_postgres::PgSubscriptionStore;
 use time::{Duration, OffsetDateTime};
 use tokio::time::timeout;
 
 use crate::pushed_claims::due;
 use crate::subscriptions::{EXPIRES_AT, Pushed};
-use crate::support::{NOW, TTL};
+use crate::support::{NOW, TTL, TestCipher, pool};
 
 pub(crate) fn at(seconds: f64) -> OffsetDateTime {
     NOW + Duration::seconds_f64(seconds)
@@ -256,8 +258,13 @@ async fn many(pushed: &Pushed, count: usize) -> Vec<Notified> {
 async fn batches_in_any_order_do_not_lock_each_other_out() {
     let pushed = Pushed::new().await;
     let all = many(&pushed, 40).await;
+    // Sessions of its own: one reports its deadlocks when it ends.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    let before = pushed.world.number(sessions).await;
+    let pool = pool(pushed.world.database.url());
+    let store = PgSubscriptionStore::new(pool, Arc::new(TestCipher));
     let recorders = (0..4).map(|number| {
-        let (store, mut batch) = (pushed.world.subscriptions.clone(), all.clone());
+        let (store, mut batch) = (store.clone(), all.clone());
         tokio::spawn(async move {
             for round in 0..30_i64 {
                 batch.rotate_left(7 + number);
@@ -268,15 +275,13 @@ async fn batches_in_any_order_do_not_lock_each_other_out() {
                     one.renew = round % 3 == 0;
                     one.look = round % 5 != 0;
                 }
-                store
-                    .record(&batch, NOW + Duration::seconds(round))
-                    .await
-                    .unwrap();
+                let now = NOW + Duration::seconds(round);
+                store.record(&batch, now).await.unwrap();
             }
         })
     });
     let renewals = {
-        let store = pushed.world.subscriptions.clone();
+        let store = store.clone();
         tokio::spawn(async move {
             for _ in 0..10 {
                 let lead = StdDuration::from_hours(200 * 366 * 24);
@@ -287,9 +292,13 @@ async fn batches_in_any_order_do_not_lock_each_other_out() {
     for task in recorders.collect::<Vec<_>>().into_iter().chain([renewals]) {
         task.await.unwrap();
     }
+    drop(store);
+    while pushed.world.number(sessions).await > before {
+        tokio::time::sleep(StdDuration::from_millis(50)).await;
+    }
     // Not even such as were tried again.
-    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(pushed.world.number(sql).await, 0);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(pushed.world.number(deadlocks).await, 0);
 }
 
 #[tokio::test]
