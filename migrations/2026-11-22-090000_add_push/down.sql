@@ -3,6 +3,14 @@ ALTER TABLE calendar_sync_states DROP COLUMN push_look;
 
 ALTER TABLE calendar_connections DROP COLUMN is_shared;
 
+CREATE INDEX calendar_accounts_lease_expires_at_idx
+    ON calendar_accounts (lease_expires_at NULLS FIRST)
+    WHERE deleted_at IS NULL AND needs_reauth_reason IS NULL;
+
+DROP INDEX webhook_subscriptions_expiration_datetime_idx;
+CREATE INDEX webhook_subscriptions_expiration_datetime_idx
+    ON webhook_subscriptions (expiration_datetime);
+
 -- The indexes and keys on these columns go with them.
 ALTER TABLE calendar_accounts
     DROP COLUMN pushed_at,

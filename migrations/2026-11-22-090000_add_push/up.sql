@@ -12,6 +12,12 @@ ALTER TABLE webhook_subscriptions
 CREATE INDEX webhook_subscriptions_account_id_idx ON webhook_subscriptions (account_id)
     WHERE account_id IS NOT NULL;
 
+-- While all are active, the index on the end alone is as good for renewals as the one with is_active, and the
+-- planner's estimates decide. A longer entry settles it.
+DROP INDEX webhook_subscriptions_expiration_datetime_idx;
+CREATE INDEX webhook_subscriptions_expiration_datetime_idx
+    ON webhook_subscriptions (expiration_datetime, id);
+
 COMMENT ON COLUMN webhook_subscriptions.account_id IS 'The account whose own calendars it covers.';
 COMMENT ON COLUMN webhook_subscriptions.renewed_at IS 'When it was last renewed.';
 
@@ -33,6 +39,11 @@ CREATE INDEX calendar_accounts_pushed_at_idx ON calendar_accounts (pushed_at)
     WHERE pushed_at IS NOT NULL AND deleted_at IS NULL AND needs_reauth_reason IS NULL;
 CREATE INDEX calendar_accounts_push_due_at_idx ON calendar_accounts (push_due_at)
     WHERE push_due_at IS NOT NULL AND deleted_at IS NULL AND needs_reauth_reason IS NULL;
+-- No claim walks it, and each one and each heartbeat would write it.
+DROP INDEX calendar_accounts_lease_expires_at_idx;
+
+-- Those that are there already are subscribed over an hour, not all at once.
+UPDATE calendar_accounts SET push_due_at = now() + random() * interval '1 hour';
 
 COMMENT ON COLUMN calendar_accounts.pushed_at IS 'A push asked for a look that no claim has taken yet; not before this instant.';
 COMMENT ON COLUMN calendar_accounts.push_taken_at IS 'When a claim last took what a push had asked for.';
@@ -46,9 +57,11 @@ ALTER TABLE calendar_connections ADD COLUMN is_shared boolean NOT NULL DEFAULT f
 COMMENT ON COLUMN calendar_connections.is_shared IS 'Another''s calendar: pushes to the account do not cover it.';
 
 UPDATE calendar_connections AS c SET is_shared = true WHERE c.mailbox IS NOT NULL;
+-- Whose the primary one is not. The next sign-in says it of the others.
 UPDATE calendar_connections AS c SET is_shared = true
-FROM calendar_accounts AS a
-WHERE a.id = c.account_id AND NOT c.is_shared AND lower(c.owner_email) <> lower(a.email);
+FROM calendar_connections AS p
+WHERE p.account_id = c.account_id AND p.is_primary AND p.mailbox IS NULL AND p.deleted_at IS NULL
+  AND c.mailbox IS NULL AND lower(c.owner_email) <> lower(p.owner_email);
 
 ALTER TABLE calendar_sync_states
     ADD COLUMN push_look smallint,

@@ -1,8 +1,7 @@
 //! Notifications under load: each is durable before its 202, and none is lost when the api is killed.
 //!
-//! The short form runs with all tests. The long one measures; both sides should be release builds:
-//! `cargo build --release && CALENDAR_E2E_BIN_DIR=$PWD/target/release DATABASE_URL=… cargo test --release -p calendar-e2e
-//! --test intake -- --ignored --nocapture`.
+//! The short form runs with all tests. The long one measures:
+//! `cargo xtask test --release -p calendar-e2e --test intake -- --ignored --nocapture`.
 
 #![allow(
     clippy::unwrap_used,

@@ -20,6 +20,7 @@ const SCENARIOS: &str = "calendar-e2e";
 pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     let server = Postgres::start().await?;
     let packages = packages(arguments);
+    let is_release = own(arguments).any(|word| word == "--release" || word == "-r");
     // Programs and tests in one build: apart, their features differ and half of it is built twice.
     let mut build = cargo("build");
     if packages.is_empty() {
@@ -29,6 +30,9 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
             build.args(["--package", program]);
         }
         build.arg("--bins");
+    }
+    if is_release {
+        build.arg("--release");
     }
     if packages.is_empty() || packages.contains(&SCENARIOS) {
         ProcessGroup::spawn("cargo build", &mut build)?
@@ -41,7 +45,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     }
     test.args(arguments)
         .env("DATABASE_URL", server.url())
-        .env("CALENDAR_E2E_BIN_DIR", program_directory()?);
+        .env("CALENDAR_E2E_BIN_DIR", program_directory(is_release)?);
     ProcessGroup::spawn("cargo test", &mut test)?
         .success()
         .await
@@ -50,10 +54,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
 /// The packages that `arguments` name, in each of cargo's spellings.
 fn packages(arguments: &[String]) -> Vec<&str> {
     let mut packages = Vec::new();
-    let mut words = arguments
-        .iter()
-        .map(String::as_str)
-        .take_while(|word| *word != "--");
+    let mut words = own(arguments);
     while let Some(word) = words.next() {
         if word == "-p" || word == "--package" {
             packages.extend(words.next());
@@ -64,14 +65,21 @@ fn packages(arguments: &[String]) -> Vec<&str> {
     packages
 }
 
-/// Where cargo puts the programs of a debug build.
-pub(crate) fn program_directory() -> Result<PathBuf> {
+/// What is for cargo, and not for the tests.
+fn own(arguments: &[String]) -> impl Iterator<Item = &str> {
+    let words = arguments.iter().map(String::as_str);
+    words.take_while(|word| *word != "--")
+}
+
+/// Where cargo puts the programs.
+pub(crate) fn program_directory(is_release: bool) -> Result<PathBuf> {
     let metadata = MetadataCommand::new()
         .cargo_path(workspace::cargo())
         .manifest_path(workspace::root().join("Cargo.toml"))
         .no_deps()
         .exec()?;
-    Ok(metadata.target_directory.into_std_path_buf().join("debug"))
+    let profile = if is_release { "release" } else { "debug" };
+    Ok(metadata.target_directory.into_std_path_buf().join(profile))
 }
 
 /// A cargo command in the checkout.

@@ -230,6 +230,8 @@ pub struct EndingSubscription {
     pub subscription_id: String,
     /// The tokens of its account.
     pub tokens: StoredTokens,
+    /// Others' calendars of the account stay connected: its refresh token is not ours to use up.
+    pub account_stays: bool,
 }
 
 /// What a look for subscriptions to renew came to.

@@ -180,8 +180,10 @@ fn not_made(error: GraphError) -> PortError {
         (Some(Complaint::Endpoint), _) => {
             error.told_as(FailureClass::Retryable, "push_endpoint_unreachable")
         }
-        // Outlook gives none for the mailboxes of others.
-        (_, Some(403)) => error.told_as(FailureClass::Permanent, "push_unsupported"),
+        // Outlook gives none for the mailboxes of others. Other refusals may be about a quota.
+        (_, Some(403)) if error.code().eq_ignore_ascii_case("ExtensionError") => {
+            error.told_as(FailureClass::Permanent, "push_unsupported")
+        }
         _ => error.into(),
     }
 }

@@ -153,7 +153,7 @@ async fn refused_subscriptions_have_a_class_and_are_not_tried_again() {
             "ErrorAccessDenied",
             &quoting,
             Permanent,
-            "push_unsupported",
+            "ErrorAccessDenied",
         ),
         (
             404,

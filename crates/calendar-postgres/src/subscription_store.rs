@@ -225,10 +225,12 @@ struct PushWorkRow {
     tokens: TokenRow,
 }
 
-/// `$1` user, `$2` connection or null.
+/// `$1` user, `$2` connection or null. An account of which others' calendars stay lives on.
 const ENDING: &str = "
-    SELECT w.id, w.provider::text AS provider, w.subscription_id, c.id AS connection_id,
-        c.access_token, c.refresh_token, c.token_expires_at
+    SELECT w.id, w.provider::text AS provider, w.subscription_id, $2 IS NOT NULL AND EXISTS (
+            SELECT 1 FROM calendar_connections AS o
+            WHERE o.account_id = a.id AND o.id <> $2 AND o.deleted_at IS NULL AND o.is_connected
+        ) AS account_stays, c.id AS connection_id, c.access_token, c.refresh_token, c.token_expires_at
     FROM calendar_accounts AS a
     JOIN webhook_subscriptions AS w ON w.account_id = a.id AND w.is_active
     LEFT JOIN calendar_connections AS c
@@ -252,6 +254,8 @@ struct EndingRow {
     provider: String,
     #[diesel(sql_type = Text)]
     subscription_id: String,
+    #[diesel(sql_type = Bool)]
+    account_stays: bool,
     #[diesel(embed)]
     tokens: TokenRow,
 }
@@ -268,17 +272,18 @@ const START_FENCE: &str = concat!(
     SELECT count(*) AS count FROM fence"
 );
 
-/// `$1` account, `$2` now. What changed before the subscription was not pushed; a back-off is heeded.
+/// `$1` account, `$2` now. What changed before the subscription was not pushed, and what was pushed before
+/// this statement was taken for a stranger's: both are looked at as after a push. A silence that a push has
+/// ended says nothing about the new one.
 const START_ACCOUNT: &str = "
-    WITH account AS (
-        UPDATE calendar_accounts AS a
-        SET push_due_at = NULL, push_failure_count = 0, push_error_code = NULL
-        WHERE a.id = $1
-    )
-    UPDATE calendar_sync_states AS s SET due_at = $2, updated_at = $2
-    FROM calendar_connections AS c
-    WHERE c.account_id = $1 AND NOT c.is_shared AND c.deleted_at IS NULL AND c.is_connected
-      AND s.connection_id = c.id AND s.failure_count = 0 AND s.due_at > $2";
+    UPDATE calendar_accounts AS a
+    SET push_due_at = NULL, push_failure_count = 0, push_error_code = NULL,
+        pushed_at = least(a.pushed_at, $2),
+        push_silent_since = CASE WHEN EXISTS (
+                SELECT 1 FROM webhook_subscriptions AS w
+                WHERE w.account_id = a.id AND w.last_notification_at > a.push_silent_since)
+            THEN NULL ELSE a.push_silent_since END
+    WHERE a.id = $1";
 
 /// `$1` account, `$2` now, `$3` provider, `$4` the provider's id of the one that stays.
 const START_OTHERS: &str = "
@@ -425,6 +430,15 @@ impl SubscriptionStore for PgSubscriptionStore {
         Ok(marks::schedule_renewals(&self.database, now, lead, spread).await?)
     }
 
+    async fn end_unreachable(
+        &self,
+        reachable: &[(CalendarProvider, String)],
+        now: OffsetDateTime,
+        spread: Duration,
+    ) -> PortResult<u64> {
+        Ok(marks::end_unreachable(&self.database, reachable, now, spread).await?)
+    }
+
     async fn push_work(&self, lease: &Lease) -> PortResult<PushWork> {
         let mut connection = self.database.get().await?;
         let rows: Vec<PushWorkRow> = bind_lease(Statement::new(PUSH_WORK), lease)
@@ -505,7 +519,8 @@ impl SubscriptionStore for PgSubscriptionStore {
                 UPDATE webhook_subscriptions AS w SET is_active = false, updated_at = $5
                 FROM account WHERE w.id = $4 AND w.account_id = account.id AND w.is_active
             ), due AS (
-                UPDATE calendar_accounts AS a SET push_due_at = least(a.push_due_at, $5)
+                UPDATE calendar_accounts AS a SET push_due_at = least(a.push_due_at, $5),
+                    pushed_at = least(a.pushed_at, $5)
                 FROM account WHERE a.id = account.id
             )
             SELECT count(*) AS count FROM account"
@@ -583,7 +598,7 @@ impl SubscriptionStore for PgSubscriptionStore {
                 ORDER BY w.created_at DESC, w.id DESC LIMIT 1 FOR NO KEY UPDATE OF w
             ), silent AS (
                 UPDATE calendar_accounts AS a SET push_silent_since = $6,
-                    push_due_at = least(a.push_due_at, $5)
+                    push_due_at = least(a.push_due_at, $5), pushed_at = least(a.pushed_at, $6)
                 FROM subscription AS w
                 WHERE a.id = w.account_id AND coalesce(w.last_notification_at, w.created_at) < $4
                   AND (a.push_silent_since IS NULL OR w.last_notification_at > a.push_silent_since
@@ -627,6 +642,7 @@ impl SubscriptionStore for PgSubscriptionStore {
                 provider: CalendarProvider::from_label(&row.provider)?,
                 subscription_id: row.subscription_id,
                 tokens,
+                account_stays: row.account_stays,
             });
         }
         Ok(ending)

@@ -180,10 +180,12 @@ const CLAIM: &str = concat!(
     )
     SELECT a.id AS account_id, a.user_id, a.provider::text AS provider, a.tenant_id,
         a.provider_user_id, a.email, a.display_name, a.lease_fence,
-        coalesce(active.is_healthy, false) AS push_is_healthy,
-        -- A push without a subscription tells that it was removed, maybe while somebody settled it.
+        a.provider = ANY ($5::text[]::calendar_provider[]) AND coalesce(active.is_healthy, false)
+            AS push_is_healthy,
+        -- A push without a subscription tells that it was removed, maybe while somebody settled it. Where
+        -- a retry has its time, that is kept.
         a.provider = ANY ($5::text[]::calendar_provider[]) AND (coalesce(a.push_due_at <= $3, false)
-            OR (a.is_pushed AND active.is_healthy IS NULL)) AS push_is_due,
+            OR (a.is_pushed AND active.is_healthy IS NULL AND a.push_due_at IS NULL)) AS push_is_due,
         due.connection_id, due.calendar_id, due.mailbox, due.access_token, due.refresh_token,
         due.token_expires_at, due.sync_token, due.last_synced_at, due.is_shared, due.window_start,
         due.window_end, due.pass_id, due.pass_kind, due.pass_cursor, due.pass_sync_token,

@@ -69,8 +69,11 @@ async fn end(
             .await;
     }
     match (answer, &tokens.refresh_token) {
-        // The account's rows hold no tokens any more: there is nothing to store a fresh one for.
-        (Err(error), Some(refresh_token)) if error.class == FailureClass::Authentication => {
+        // An account that is gone has no use for its refresh token; one that stays may refresh under its
+        // lease only.
+        (Err(error), Some(refresh_token))
+            if error.class == FailureClass::Authentication && !subscription.account_stays =>
+        {
             let token: SecretString = provider
                 .authorizer
                 .refresh(refresh_token)

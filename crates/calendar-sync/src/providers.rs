@@ -52,6 +52,16 @@ impl Providers {
         self.0.keys().copied().collect()
     }
 
+    /// Where those that can reach us send the pushes for changes.
+    #[must_use]
+    pub fn notification_urls(&self) -> Vec<(CalendarProvider, String)> {
+        let reaching = self.0.iter().filter_map(|(name, ports)| {
+            let endpoint = ports.push.as_ref()?;
+            Some((*name, endpoint.notification_url.clone()))
+        });
+        reaching.collect()
+    }
+
     /// Which can reach us with pushes.
     #[must_use]
     pub fn pushing(&self) -> Vec<CalendarProvider> {

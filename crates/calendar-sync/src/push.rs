@@ -23,6 +23,10 @@ const UNSUPPORTED_RETRY: Duration = Duration::days(1);
 const TAKEN_RETRY: Duration = Duration::hours(1);
 /// `ChangeNotifier::subscribe`'s code for a mailbox without pushes.
 const UNSUPPORTED: &str = "push_unsupported";
+/// `ChangeNotifier::renew`'s code for a subscription that is no more.
+const SUBSCRIPTION_NOT_FOUND: &str = "subscription_not_found";
+/// `SubscriptionStore::start`'s code for a subscription that is another account's.
+const SUBSCRIPTION_TAKEN: &str = "subscription_taken";
 
 /// Sees to the push of the leased account.
 pub(crate) struct PushRun<'a, 'p> {
@@ -57,15 +61,15 @@ impl PushRun<'_, '_> {
             .silent_since
             .filter(|since| *since >= subscription.created_at);
         let is_dead = silent_since.is_some_and(|since| since + self.grace <= now);
-        let is_elsewhere =
-            subscription.notification_url.as_deref() != Some(&self.endpoint.notification_url);
-        if is_dead || is_elsewhere {
+        if is_dead {
             tracing::warn!(
-                account = %self.access.lease.account_id, subscription = %subscription.id, is_dead, is_elsewhere,
+                account = %self.access.lease.account_id, subscription = %subscription.id,
                 "pushes do not arrive: the subscription is made anew"
             );
             self.end(&subscription).await?;
-            return Ok(self.create(anchor, 0).await? && work.silent_since.is_none());
+            // Not to be relied on before a push has come.
+            self.create(anchor, 0).await?;
+            return Ok(false);
         }
         let check_at = silent_since.map(|since| since + self.grace);
         let is_active = self
@@ -101,13 +105,10 @@ impl PushRun<'_, '_> {
             Err(error) if ends_the_claim(&error) => return Err(error),
             Err(error) => error,
         };
-        let wait = match error.class {
-            FailureClass::Retryable | FailureClass::RateLimited => {
-                renewal_retry(subscription.expires_at, now, error.retry_after)
-            }
-            _ => None,
-        };
-        if let Some(wait) = wait {
+        // Whatever else failed, a token or the request: the subscription still stands.
+        if error.code != SUBSCRIPTION_NOT_FOUND
+            && let Some(wait) = renewal_retry(subscription.expires_at, now, error.retry_after)
+        {
             self.failed(&error, now + wait).await?;
             return Ok(true);
         }
@@ -153,8 +154,11 @@ impl PushRun<'_, '_> {
             client_state,
         };
         if let Err(error) = self.subscriptions.start(&self.access.lease, new, now).await {
-            // Nobody will know of it: the calendar was disconnected meanwhile, or the database is away.
-            if let Err(error) = self.unsubscribe(&subscription_id).await {
+            // Nobody will know of it: the calendar was disconnected meanwhile, or the database is away. But
+            // where it is another account's, that account counts on it.
+            if error.code != SUBSCRIPTION_TAKEN
+                && let Err(error) = self.unsubscribe(&subscription_id).await
+            {
                 tracing::warn!(account = %self.access.lease.account_id, code = %error.code, "a subscription that could not be stored was not ended; it expires by itself");
             }
             return Err(error);
@@ -168,8 +172,9 @@ impl PushRun<'_, '_> {
         with_token!(self.access, token => notifier.subscribe(&token, endpoint, client_state))
     }
 
-    /// The provider holds a subscription already. Those that come to us and that we do not know, or know
-    /// as this account's, are ended: without their client state they are of no use. Whether there was one.
+    /// The provider holds a subscription already. This account's are ended, wherever their pushes go, and those
+    /// that come to us and that we do not know: without their client state they are of no use. Whether there
+    /// was one.
     async fn remove_lost(&mut self) -> PortResult<bool> {
         let listed = match self.listed().await {
             Ok(listed) => listed,
@@ -178,19 +183,19 @@ impl PushRun<'_, '_> {
             Err(_) => return Ok(false),
         };
         let ids: Vec<String> = listed
-            .into_iter()
-            .filter(|listed| listed.notification_url == self.endpoint.notification_url)
-            .map(|listed| listed.subscription_id)
+            .iter()
+            .map(|listed| listed.subscription_id.clone())
             .collect();
         let known = self.subscriptions.find(self.provider, &ids).await?;
-        let account = self.access.lease.account_id;
         let mut removed = false;
-        for id in ids {
-            let is_anothers = known
-                .iter()
-                .any(|known| known.subscription_id == id && known.account_id != account);
-            if !is_anothers {
-                removed |= self.unsubscribe(&id).await.is_ok();
+        for listed in listed {
+            let id = &listed.subscription_id;
+            let is_lost = match known.iter().find(|known| known.subscription_id == *id) {
+                Some(known) => known.account_id == self.access.lease.account_id,
+                None => listed.notification_url == self.endpoint.notification_url,
+            };
+            if is_lost {
+                removed |= self.unsubscribe(id).await.is_ok();
             }
         }
         Ok(removed)

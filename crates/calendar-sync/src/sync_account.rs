@@ -25,6 +25,10 @@ const BACKOFF_MOST: StdDuration = StdDuration::from_hours(1);
 /// The longest wait that a provider may impose.
 const RETRY_AFTER_MOST: StdDuration = StdDuration::from_hours(6);
 
+/// A claim begins no further pass after so long: the account's subscription may have to be renewed, and pushes
+/// may wait, which the next claim sees to first.
+const CLAIM_MOST: Duration = Duration::minutes(5);
+
 /// What an operator sets.
 #[derive(Clone, Debug)]
 pub struct SyncSettings {
@@ -188,11 +192,12 @@ impl SyncAccount {
         reports: &mut Vec<PassReport>,
     ) -> PortResult<()> {
         let lease = &claim.lease;
+        let began = self.clock.now();
         for (index, connection) in claim.connections.iter().enumerate() {
-            if *stop.borrow() {
+            let started = self.clock.now();
+            if *stop.borrow() || started - began > CLAIM_MOST {
                 return Ok(());
             }
-            let started = self.clock.now();
             let mut run = PassRun::new(
                 connection,
                 provider.reader.as_ref(),

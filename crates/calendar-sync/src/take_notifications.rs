@@ -14,8 +14,9 @@ use crate::Providers;
 
 /// Bodies that may wait for the database; more wait for their place.
 const WAITING_MOST: usize = 1024;
-/// Bodies that share one statement.
-const TOGETHER_MOST: usize = 256;
+/// Notifications that share one statement, and the most of one body: providers send far fewer, and whoever
+/// sends more wants to keep us busy.
+const TOGETHER_MOST: usize = 5_000;
 
 /// Takes notifications. What arrives while one statement is under way shares the next one, so that thousands
 /// a second need few; each is durable before [`TakeNotifications::run`] answers. Cheap to clone; the clones
@@ -73,7 +74,7 @@ impl TakeNotifications {
             secrets,
             clock,
         };
-        tokio::spawn(recorder.run(arriving));
+        tokio::spawn(Arc::new(recorder).run(arriving));
         Self { providers, waiting }
     }
 
@@ -93,6 +94,10 @@ impl TakeNotifications {
             .map_err(TakeNotificationsError::Unreadable)?;
         if notifications.is_empty() {
             return Ok(TakenNotifications::default());
+        }
+        if notifications.len() > TOGETHER_MOST {
+            let error = PortError::new(FailureClass::InvalidInput, "too_many_notifications");
+            return Err(TakeNotificationsError::Unreadable(error));
         }
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -118,26 +123,44 @@ struct Recorder {
 }
 
 impl Recorder {
-    async fn run(self, mut arriving: mpsc::Receiver<Waiting>) {
-        let mut batch = Vec::new();
-        while arriving.recv_many(&mut batch, TOGETHER_MOST).await > 0 {
-            match self.record(&batch).await {
-                Ok(taken) => {
-                    for (waiting, taken) in batch.drain(..).zip(taken) {
-                        // Who no longer waits has no use for the answer.
-                        let _ = waiting.answer.send(Ok(taken));
-                    }
+    async fn run(self: Arc<Self>, mut arriving: mpsc::Receiver<Waiting>) {
+        while let Some(first) = arriving.recv().await {
+            let mut entries = first.notifications.len();
+            let mut batch = vec![first];
+            while entries < TOGETHER_MOST
+                && let Ok(next) = arriving.try_recv()
+            {
+                entries += next.notifications.len();
+                batch.push(next);
+            }
+            // Apart, so that a panic costs this batch its answers and not the service its pushes.
+            let recorder = Arc::clone(&self);
+            if tokio::spawn(async move { recorder.answer(batch).await })
+                .await
+                .is_err()
+            {
+                tracing::error!("recording notifications panicked");
+            }
+        }
+    }
+
+    async fn answer(&self, batch: Vec<Waiting>) {
+        match self.record(&batch).await {
+            Ok(taken) => {
+                for (waiting, taken) in batch.into_iter().zip(taken) {
+                    // Who no longer waits has no use for the answer.
+                    let _ = waiting.answer.send(Ok(taken));
                 }
-                Err(error) => {
-                    tracing::error!(
-                        bodies = batch.len(),
-                        error = &error as &dyn std::error::Error,
-                        "notifications could not be recorded"
-                    );
-                    for waiting in batch.drain(..) {
-                        let error = PortError::new(error.class, error.code.clone());
-                        let _ = waiting.answer.send(Err(error));
-                    }
+            }
+            Err(error) => {
+                tracing::error!(
+                    bodies = batch.len(),
+                    error = &error as &dyn std::error::Error,
+                    "notifications could not be recorded"
+                );
+                for waiting in batch {
+                    let error = PortError::new(error.class, error.code.clone());
+                    let _ = waiting.answer.send(Err(error));
                 }
             }
         }

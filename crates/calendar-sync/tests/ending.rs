@@ -29,6 +29,7 @@ fn ending(id: &str, expires_at: OffsetDateTime) -> EndingSubscription {
             refresh_token: Some(SecretString::from("refresh")),
             expires_at,
         }),
+        account_stays: false,
     }
 }
 
@@ -156,6 +157,14 @@ async fn a_provider_that_fails_keeps_nobody_from_disconnecting() {
             .await
             .unwrap()
     );
+
+    // Others' calendars of the account stay: nobody uses up its refresh token without its lease.
+    let staying = EndingSubscription {
+        account_stays: true,
+        ..ending("s", NOW)
+    };
+    let disconnected = disconnect(staying, MockAuthorizer::new(), MockChangeNotifier::new()).await;
+    assert!(disconnected.unwrap());
 
     let unreadable = EndingSubscription {
         tokens: StoredTokens::Unreadable("token_missing"),

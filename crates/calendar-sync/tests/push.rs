@@ -419,9 +419,13 @@ async fn a_provider_that_is_down_for_fifty_of_the_last_sixty_minutes_is_asked_ag
 
 #[tokio::test]
 async fn what_the_provider_does_not_know_or_has_expired_is_made_anew() {
-    for (expires_at, class) in [
-        (NOW + Duration::HOUR, FailureClass::Permanent),
-        (NOW - Duration::HOUR, FailureClass::Retryable),
+    for (expires_at, class, code) in [
+        (
+            NOW + Duration::HOUR,
+            FailureClass::Permanent,
+            "subscription_not_found",
+        ),
+        (NOW - Duration::HOUR, FailureClass::Retryable, "http_503"),
     ] {
         let mut ports = Ports::new();
         ports.work(subscribed(expires_at));
@@ -429,7 +433,7 @@ async fn what_the_provider_does_not_know_or_has_expired_is_made_anew() {
             .notifier
             .expect_renew()
             .times(1)
-            .returning(move |_, _| failure(class, "gone"));
+            .returning(move |_, _| failure(class, code));
         expect_ended(&mut ports);
         expect_new(&mut ports);
         ports.run().await;
@@ -451,96 +455,116 @@ async fn without_a_calendar_of_its_own_an_account_has_nothing_to_subscribe_to() 
     ports.run().await;
 }
 
-#[tokio::test]
-async fn a_subscription_that_we_lost_sight_of_is_removed_and_another_accounts_is_not() {
-    let listed = || {
-        Ok(vec![
-            answer("lost", URL),
-            answer("taken", URL),
-            answer("foreign", "https://staging.example/webhooks/microsoft"),
-        ])
-    };
-    let taken = KnownSubscription {
-        id: SubscriptionId::new(),
-        account_id: AccountId::new(),
-        subscription_id: "taken".to_owned(),
-        client_state: None,
-    };
-    // Once the lost one is gone it works.
+/// Works on an account whose mailbox has these subscriptions at the provider, the ones in `known` being
+/// known, as this account's or another's. Answers which were ended.
+async fn conflict(listed: &[(&str, &str)], known: &[(&str, bool)]) -> Vec<String> {
     let mut ports = Ports::new();
     ports.work(nothing());
-    let mut order = Sequence::new();
-    ports
-        .notifier
-        .expect_subscribe()
-        .times(1)
-        .in_sequence(&mut order)
-        .returning(|_, _, _| failure(FailureClass::Conflict, "Conflict"));
-    let known = taken.clone();
-    ports
-        .subscriptions
-        .expect_find()
-        .withf(|_, ids| ids == ["lost", "taken"])
-        .returning(move |_, _| Ok(vec![known.clone()]));
+    let claim = claim(true, Vec::new());
+    let account_id = claim.account.id;
+    let known: Vec<KnownSubscription> = known
+        .iter()
+        .map(|(id, is_ours)| KnownSubscription {
+            id: SubscriptionId::new(),
+            account_id: if *is_ours {
+                account_id
+            } else {
+                AccountId::new()
+            },
+            subscription_id: (*id).to_owned(),
+            client_state: None,
+        })
+        .collect();
+    let listed: Vec<_> = listed.iter().map(|(id, url)| answer(id, url)).collect();
     ports
         .notifier
         .expect_subscriptions()
-        .returning(move |_| listed());
-    ports
-        .notifier
-        .expect_unsubscribe()
-        .withf(|_, id| id == "lost")
         .times(1)
-        .in_sequence(&mut order)
-        .returning(|_, _| Ok(()));
-    expect_new(&mut ports);
-    ports.run().await;
-
-    // The mailbox is another account's of ours: that is no reason to take its subscription away.
-    let mut ports = Ports::new();
-    ports.work(nothing());
-    ports
-        .notifier
-        .expect_subscribe()
-        .times(1)
-        .returning(|_, _, _| failure(FailureClass::Conflict, "Conflict"));
-    ports
-        .notifier
-        .expect_subscriptions()
-        .returning(|_| Ok(vec![answer("taken", URL)]));
+        .returning(move |_| Ok(listed.clone()));
     ports
         .subscriptions
         .expect_find()
-        .returning(move |_, _| Ok(vec![taken.clone()]));
+        .times(1)
+        .returning(move |_, _| Ok(known.clone()));
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let seen = ended.clone();
+    ports.notifier.expect_unsubscribe().returning(move |_, id| {
+        seen.lock().unwrap().push(id.to_owned());
+        Ok(())
+    });
+    let seen = ended.clone();
+    ports
+        .notifier
+        .expect_subscribe()
+        .returning(move |_, endpoint, _| {
+            if seen.lock().unwrap().is_empty() {
+                return failure(FailureClass::Conflict, "Conflict");
+            }
+            Ok(answer("new", &endpoint.notification_url))
+        });
+    ports
+        .subscriptions
+        .expect_start()
+        .returning(|_, _, _| Ok(()));
     ports
         .subscriptions
         .expect_failed()
         .withf(|_, code, retry_at, _| code == "Conflict" && *retry_at >= NOW + Duration::HOUR)
-        .times(1)
         .returning(|_, _, _, _| Ok(()));
-    ports.run().await;
+    ports.run_claim(claim).await;
+    Arc::try_unwrap(ended).unwrap().into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_subscription_that_we_lost_sight_of_is_ended_and_another_accounts_is_not() {
+    let elsewhere = "https://old.example/webhooks/microsoft";
+    assert_eq!(conflict(&[("lost", URL)], &[]).await, ["lost"]);
+    // This account's goes wherever its pushes went; what we do not know, only when they come to us.
+    let listed = [("ours", elsewhere), ("staging", elsewhere)];
+    assert_eq!(conflict(&listed, &[("ours", true)]).await, ["ours"]);
+    // The mailbox is another account's of ours: that is no reason to take its subscription away.
+    assert!(
+        conflict(&[("taken", URL)], &[("taken", false)])
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn a_subscription_that_cannot_be_stored_does_not_stay_at_the_provider() {
-    let mut ports = Ports::new();
-    ports.queue = MockSyncQueue::new();
-    ports.work(nothing());
-    ports
-        .notifier
-        .expect_subscribe()
-        .returning(|_, _, _| Ok(answer("new", URL)));
-    ports
-        .subscriptions
-        .expect_start()
-        .returning(|_, _, _| Err(PortError::lease_lost()));
-    ports
-        .notifier
-        .expect_unsubscribe()
-        .with(mockall::predicate::always(), eq("new"))
-        .times(1)
-        .returning(|_, _| Ok(()));
-    ports.run().await;
+    for (error, ended) in [
+        (PortError::lease_lost(), 1),
+        (PortError::new(FailureClass::Retryable, "database_down"), 1),
+        // Another account counts on it.
+        (
+            PortError::new(FailureClass::Conflict, "subscription_taken"),
+            0,
+        ),
+    ] {
+        let mut ports = Ports::new();
+        ports.work(nothing());
+        ports
+            .notifier
+            .expect_subscribe()
+            .times(1)
+            .returning(|_, _, _| Ok(answer("new", URL)));
+        ports
+            .subscriptions
+            .expect_start()
+            .times(1)
+            .return_once(|_, _, _| Err(error));
+        ports
+            .subscriptions
+            .expect_failed()
+            .returning(|_, _, _, _| Ok(()));
+        ports
+            .notifier
+            .expect_unsubscribe()
+            .with(mockall::predicate::always(), eq("new"))
+            .times(ended)
+            .returning(|_, _| Ok(()));
+        ports.run().await;
+    }
 }
 
 #[tokio::test]
@@ -673,19 +697,47 @@ async fn silent_pushes_are_waited_for_and_then_the_subscription_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_goes_to_an_old_address_is_made_anew() {
+async fn what_fails_but_the_subscription_itself_does_not_end_it() {
     let mut ports = Ports::new();
-    let mut work = subscribed(NOW + WEEK);
-    work.subscription.as_mut().unwrap().notification_url = Some("https://old.example".to_owned());
-    ports.work(work);
+    ports.work(subscribed(NOW + Duration::HOUR));
     ports
         .notifier
-        .expect_unsubscribe()
+        .expect_renew()
         .times(1)
-        .returning(|_, _| failure(FailureClass::Retryable, "timeout"));
-    expect_ended(&mut ports);
-    expect_new(&mut ports);
+        .returning(|_, _| failure(FailureClass::Permanent, "invalid_client"));
+    ports
+        .subscriptions
+        .expect_failed()
+        .withf(|_, code, retry_at, _| {
+            code == "invalid_client" && *retry_at <= NOW + Duration::minutes(5)
+        })
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
     ports.run().await;
+}
+
+#[tokio::test]
+async fn a_long_claim_gives_way_to_what_is_due_meanwhile() {
+    let mut ports = Ports::new();
+    let clock = ports.clock.clone();
+    ports
+        .reader
+        .expect_changes()
+        .times(2)
+        .returning(move |_, _, _| {
+            *clock.0.lock().unwrap() += Duration::minutes(3);
+            Ok(ChangesPage {
+                changes: Vec::new(),
+                next: NextPage::Done(Cursor("d2".to_owned())),
+            })
+        });
+    ports
+        .events
+        .expect_apply()
+        .times(2)
+        .returning(|_, _, _| Ok(Applied::default()));
+    let three = vec![due(None, false), due(None, false), due(None, false)];
+    ports.run_claim(claim(false, three)).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! Taking notifications, over mocked ports: what is recorded, in how many statements, and who is told what.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{AccountId, SubscriptionId};
 use calendar_domain::ports::{
-    MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockChangeNotifier, MockClock,
-    MockSecrets, MockSubscriptionStore,
+    Clock, MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockChangeNotifier,
+    MockClock, MockSecrets, MockSubscriptionStore,
 };
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::{KnownSubscription, Notification, Notified, PushSignal};
@@ -62,10 +63,12 @@ fn taking(mut store: MockSubscriptionStore) -> (TakeNotifications, SubscriptionI
             .filter(|known| ids.contains(&known.subscription_id));
         Ok(asked.cloned().collect())
     });
-    (start(store), a, b)
+    let mut clock = MockClock::new();
+    clock.expect_now().return_const(NOW);
+    (start(store, Arc::new(clock)), a, b)
 }
 
-fn start(store: MockSubscriptionStore) -> TakeNotifications {
+fn start(store: MockSubscriptionStore, clock: Arc<dyn Clock>) -> TakeNotifications {
     let mut notifier = MockChangeNotifier::new();
     notifier.expect_notifications().returning(|body| {
         if body == b"garbage" {
@@ -77,8 +80,6 @@ fn start(store: MockSubscriptionStore) -> TakeNotifications {
     secrets
         .expect_matches()
         .returning(|given, expected| given.expose_secret() == expected.expose_secret());
-    let mut clock = MockClock::new();
-    clock.expect_now().return_const(NOW);
     let provider = Provider {
         authorizer: Arc::new(MockAuthorizer::new()),
         directory: Arc::new(MockCalendarDirectory::new()),
@@ -90,7 +91,7 @@ fn start(store: MockSubscriptionStore) -> TakeNotifications {
     TakeNotifications::start(
         Arc::new(store),
         Arc::new(secrets),
-        Arc::new(clock),
+        clock,
         Arc::new(providers),
     )
 }
@@ -183,6 +184,45 @@ async fn bodies_that_arrive_together_share_a_statement() {
     for taken in futures_util::future::join_all(bodies).await {
         assert_eq!(taken.unwrap().accepted, 1);
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_out_of_all_proportion_is_refused() {
+    let (taking, ..) = taking(MockSubscriptionStore::new());
+    let body = "z z changed\n".repeat(5_000);
+    assert_eq!(take(&taking, &body).await.unwrap().unknown, 5_000);
+    let refused = take(&taking, &(body + "z z changed")).await;
+    assert!(matches!(
+        refused,
+        Err(TakeNotificationsError::Unreadable(_))
+    ));
+}
+
+/// A clock that panics when it is asked first.
+#[derive(Default)]
+struct BrokenOnce(AtomicBool);
+
+impl Clock for BrokenOnce {
+    fn now(&self) -> OffsetDateTime {
+        assert!(self.0.swap(true, Ordering::SeqCst), "broken once");
+        NOW
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_batch_and_not_all_that_follow() {
+    let mut store = MockSubscriptionStore::new();
+    store.expect_record().times(1).returning(|_, _| Ok(()));
+    let ours = known("a", Some("x"));
+    store
+        .expect_find()
+        .returning(move |_, _| Ok(vec![ours.clone()]));
+    let taking = start(store, Arc::new(BrokenOnce::default()));
+    assert!(matches!(
+        take(&taking, "a x changed").await,
+        Err(TakeNotificationsError::Port(_))
+    ));
+    assert_eq!(take(&taking, "a x changed").await.unwrap().accepted, 1);
 }
 
 #[tokio::test]

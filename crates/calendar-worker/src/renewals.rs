@@ -1,13 +1,15 @@
 //! Renewals: subscriptions that end soon are found now and then, and become due.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use calendar_domain::failure::PortResult;
 use calendar_domain::ports::{Clock, SubscriptionStore};
+use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::RenewalsScheduled;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::regularly::regularly;
 
@@ -21,25 +23,50 @@ pub struct Renewals {
     pub every: Duration,
     /// How long before its end a subscription is renewed.
     pub lead: Duration,
+    /// Where pushes reach this service.
+    pub reachable: Vec<(CalendarProvider, String)>,
 }
 
 impl Renewals {
-    /// Looks at once, since what expired while everything slept is to be made anew, and then again and
-    /// again until the stop. What is found becomes due over the half of the time that there is for it.
+    /// Looks at once, since what expired while everything slept is to be made anew, and what goes to an
+    /// address that was this service's before; and then again and again until the stop. What is found becomes
+    /// due over the half of the time that there is for it.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let spread = self.every.min(self.lead) / 2;
+        let moved = Cell::new(false);
         regularly(
             "looking for subscriptions to renew",
             self.every,
             stop,
-            || self.look(spread),
+            || async {
+                if !moved.get() {
+                    self.end_unreachable(spread).await?;
+                    moved.set(true);
+                }
+                self.look(spread).await
+            },
         )
         .await;
     }
 
     /// Looks once; what is found becomes due at once.
     pub async fn run_once(&self) -> PortResult<()> {
+        self.end_unreachable(Duration::ZERO).await?;
         self.look(Duration::ZERO).await
+    }
+
+    async fn end_unreachable(&self, spread: Duration) -> PortResult<()> {
+        let ended = self
+            .subscriptions
+            .end_unreachable(&self.reachable, self.clock.now(), spread)
+            .await?;
+        if ended > 0 {
+            warn!(
+                ended,
+                "subscriptions whose pushes go to an address that is not ours any more"
+            );
+        }
+        Ok(())
     }
 
     async fn look(&self, spread: Duration) -> PortResult<()> {
@@ -84,12 +111,26 @@ mod tests {
             })
             .times(looks)
             .returning(|_, _, _| Ok(RenewalsScheduled { due: 1, expired: 1 }));
+        // Once, whatever the number of looks.
+        store
+            .expect_end_unreachable()
+            .withf(move |urls, now, over| {
+                urls == reachable() && *now == NOW && *over == seconds(spread)
+            })
+            .times(1)
+            .returning(|_, _, _| Ok(1));
         Renewals {
             subscriptions: Arc::new(store),
             clock: Arc::new(Fixed),
             every: seconds(every),
             lead: seconds(lead),
+            reachable: reachable(),
         }
+    }
+
+    fn reachable() -> Vec<(CalendarProvider, String)> {
+        let url = "https://calendar.example/webhooks/microsoft".to_owned();
+        vec![(CalendarProvider::Microsoft, url)]
     }
 
     #[tokio::test(start_paused = true)]

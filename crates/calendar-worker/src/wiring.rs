@@ -114,6 +114,7 @@ impl Adapters {
             clock: self.clock.clone(),
             every: config.sync.renew_every,
             lead: config.sync.renew_lead,
+            reachable: self.providers.notification_urls(),
         }
     }
 

@@ -140,7 +140,7 @@ fn settings(
 
 /// A program of ours, without the settings that the caller's own shell may have for another one.
 fn program(name: &str) -> Result<Command> {
-    let path = test::program_directory()?.join(name);
+    let path = test::program_directory(false)?.join(name);
     let mut command = process::dying_with_us(&path);
     for (key, _) in std::env::vars_os() {
         if key.to_string_lossy().starts_with("CALENDAR_") {

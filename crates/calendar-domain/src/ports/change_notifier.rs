@@ -24,7 +24,7 @@ pub trait ChangeNotifier: Send + Sync {
     ) -> PortResult<ProviderSubscription>;
 
     /// Prolongs a subscription, for as long as the provider allows; the answer is its new end. Also
-    /// reauthorises it. Fails `Permanent` when it is no more.
+    /// reauthorises it. Fails `Permanent` with the code `subscription_not_found` when it is no more.
     async fn renew(
         &self,
         token: &SecretString,

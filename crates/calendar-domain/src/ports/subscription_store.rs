@@ -50,12 +50,23 @@ pub trait SubscriptionStore: Send + Sync {
         spread: Duration,
     ) -> PortResult<RenewalsScheduled>;
 
+    /// Ends, here, active subscriptions whose pushes go elsewhere than to these addresses (this service has
+    /// another one now, or none). Making them anew, and a look at what they covered, becomes due within
+    /// `spread`. How many there were.
+    async fn end_unreachable(
+        &self,
+        reachable: &[(CalendarProvider, String)],
+        now: OffsetDateTime,
+        spread: Duration,
+    ) -> PortResult<u64>;
+
     /// What there is to see to, of the leased account.
     async fn push_work(&self, lease: &Lease) -> PortResult<PushWork>;
 
-    /// Stores a new subscription, in place of any other of the account, and makes all connections that it
-    /// covers due: what changed before it is not pushed. Clears the account's failures. Refuses also when
-    /// the connection is no longer there.
+    /// Stores a new subscription, in place of any other of the account, and marks the account as after a
+    /// push: what changed before is not pushed. Clears the account's failures. Refuses also when the
+    /// connection is no longer there; fails `Conflict` (`subscription_taken`) when the subscription is
+    /// another account's.
     async fn start(
         &self,
         lease: &Lease,
@@ -74,7 +85,8 @@ pub trait SubscriptionStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<()>;
 
-    /// Makes a subscription inactive; the account stays due to be seen to.
+    /// Makes a subscription inactive, and marks the account as after a push: what it covers has been polled
+    /// rarely so far. The account stays due to be seen to.
     async fn ended(&self, lease: &Lease, id: SubscriptionId, now: OffsetDateTime)
     -> PortResult<()>;
 
@@ -96,7 +108,8 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> PortResult<()>;
 
     /// Records that a pass found a change that no push had announced since `since` (the end of the pass
-    /// before it), unless one has; and that this is to be looked into at `check_at`.
+    /// before it), unless one has; and that this is to be looked into at `check_at`. Marks the account as
+    /// after a push: from now on it is to be polled as without.
     async fn suspect_silence(
         &self,
         lease: &Lease,

@@ -4,15 +4,20 @@
 
 use std::time::Duration;
 
+use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::{
     Notified, PUSHED_PASSES_APART, PUSHED_PASSES_APART_MOST, RENEWED_LATELY, RenewalsScheduled,
 };
-use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::codes::Label as _;
 use crate::database::Database;
 use crate::error::PgError;
+use crate::fence::Count;
 use crate::statement::Statement;
 use crate::wakeups::wake;
 
@@ -33,7 +38,8 @@ const RECORD: &str = concat!(
             FROM notified GROUP BY account_id
         ) AS asked
         JOIN calendar_accounts AS a ON a.id = asked.account_id
-        WHERE a.deleted_at IS NULL AND (asked.is_seen_to OR (asked.look AND a.pushed_at IS NULL))
+        WHERE a.deleted_at IS NULL AND (asked.is_seen_to OR (asked.look
+            AND (a.pushed_at IS NULL OR a.pushed_at > $7 + make_interval(secs => $10))))
         ORDER BY a.id FOR NO KEY UPDATE OF a
     ), subscriptions AS MATERIALIZED (
         SELECT w.id, w.account_id, n.changed, n.removed AND w.is_active AS ends,
@@ -55,8 +61,8 @@ const RECORD: &str = concat!(
     ), marked AS (
         UPDATE calendar_accounts AS a SET
             pushed_at = CASE WHEN m.look
-                THEN coalesce(a.pushed_at, greatest($7, a.push_taken_at
-                    + make_interval(secs => least($8 * (1 << a.push_burst), $10))))
+                THEN least(a.pushed_at, greatest($7, CASE WHEN a.push_taken_at <= $7 THEN a.push_taken_at
+                    + make_interval(secs => least($8 * (1 << a.push_burst), $10)) END))
                 ELSE a.pushed_at END,
             push_due_at = CASE WHEN m.is_seen_to THEN least(a.push_due_at, $7)
                 ELSE a.push_due_at END
@@ -66,7 +72,8 @@ const RECORD: &str = concat!(
             ) AS is_seen_to
             FROM accounts
         ) AS m
-        WHERE a.id = m.id AND ((m.look AND a.pushed_at IS NULL)
+        WHERE a.id = m.id AND ((m.look
+                AND (a.pushed_at IS NULL OR a.pushed_at > $7 + make_interval(secs => $10)))
             OR (m.is_seen_to AND (a.push_due_at > $7 OR a.push_due_at IS NULL)))
         RETURNING a.id
     )
@@ -219,4 +226,69 @@ pub(super) async fn schedule_renewals(
         }
     }
     Ok(scheduled)
+}
+
+/// `$1` and `$2` providers and where they send pushes that reach us.
+const ELSEWHERE: &str = "
+    SELECT w.id, w.account_id FROM webhook_subscriptions AS w
+    WHERE w.is_active AND w.account_id IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM unnest($1::text[], $2::text[]) AS r (provider, url)
+        WHERE r.provider::calendar_provider = w.provider AND r.url = w.notification_url)";
+
+/// `$1` subscriptions, `$2` accounts, `$3` now, `$4` seconds to spread over.
+const END_UNREACHABLE: &str = "
+    WITH accounts AS MATERIALIZED (
+        SELECT a.id, $3 + random() * make_interval(secs => $4) AS due_at FROM calendar_accounts AS a
+        WHERE a.id = ANY ($2) AND a.deleted_at IS NULL
+        ORDER BY a.id FOR NO KEY UPDATE OF a
+    ), elsewhere AS MATERIALIZED (
+        SELECT w.id FROM webhook_subscriptions AS w
+        -- Counting comes first, and with it the accounts' locks.
+        WHERE (SELECT count(*) FROM accounts) >= 0 AND w.id = ANY ($1) AND w.is_active
+        ORDER BY w.id FOR NO KEY UPDATE OF w
+    ), ended AS (
+        UPDATE webhook_subscriptions AS w SET is_active = false, updated_at = $3
+        FROM elsewhere WHERE w.id = elsewhere.id
+        RETURNING w.id
+    ), due AS (
+        UPDATE calendar_accounts AS a SET push_due_at = least(a.push_due_at, m.due_at),
+            pushed_at = least(a.pushed_at, m.due_at)
+        FROM accounts AS m WHERE a.id = m.id
+    )
+    SELECT count(*) AS count FROM ended";
+
+pub(super) async fn end_unreachable(
+    database: &Database,
+    reachable: &[(CalendarProvider, String)],
+    now: OffsetDateTime,
+    spread: Duration,
+) -> Result<u64, PgError> {
+    let providers: Vec<&str> = reachable
+        .iter()
+        .map(|(provider, _)| provider.label())
+        .collect();
+    let urls: Vec<&str> = reachable.iter().map(|(_, url)| url.as_str()).collect();
+    let mut connection = database.get().await?;
+    let mut elsewhere: Vec<ExpiringRow> = Statement::once(ELSEWHERE)
+        .bind::<Array<Text>, _>(providers)
+        .bind::<Array<Text>, _>(urls)
+        .rows(&mut connection)
+        .await?;
+    drop(connection);
+    elsewhere.sort_by_key(|row| (row.account_id, row.id));
+    let mut ended = 0;
+    for step in elsewhere.chunks(STEP) {
+        let ids: Vec<Uuid> = step.iter().map(|row| row.id).collect();
+        let accounts: Vec<Uuid> = step.iter().filter_map(|row| row.account_id).collect();
+        let mut connection = database.get().await?;
+        let count: Option<Count> = Statement::new(END_UNREACHABLE)
+            .bind::<Array<SqlUuid>, _>(ids)
+            .bind::<Array<SqlUuid>, _>(accounts)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Double, _>(spread.as_secs_f64())
+            .row(&mut connection)
+            .await?;
+        ended += count.map_or(0, |count| u64::try_from(count.count).unwrap_or(0));
+    }
+    Ok(ended)
 }

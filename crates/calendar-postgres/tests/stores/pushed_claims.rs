@@ -184,6 +184,13 @@ async fn health_is_a_living_subscription_that_is_not_silent() {
         pushed.claim_at(at(60.0)).await.unwrap().push.is_healthy
     };
     assert!(health().await);
+    // A worker that no push reaches relies on none.
+    pushed.release().await;
+    let overdue = "UPDATE calendar_sync_states SET due_at = '2026-03-02 12:00Z'";
+    pushed.sql(overdue).await;
+    let claim = pushed.world.claim_at(pushed.world.worker, at(60.0)).await;
+    assert!(!claim.unwrap().push.is_healthy);
+    pushed.rest_states().await;
     pushed
         .sql("UPDATE calendar_accounts SET push_silent_since = '2026-03-02 12:00:10Z'")
         .await;
@@ -218,6 +225,17 @@ async fn a_removal_while_push_is_settled_is_not_lost() {
     pushed.release().await;
     let claim = pushed.claim_at(at(2.0)).await.unwrap();
     assert!(claim.push.is_due, "a push without a subscription");
+    // A retry that has its time keeps it.
+    let retry = at(3600.0);
+    let store = &pushed.world.subscriptions;
+    store
+        .failed(&claim.lease, "x", retry, at(2.0))
+        .await
+        .unwrap();
+    pushed.world.queue.release(&claim.lease).await.unwrap();
+    pushed.push_at(&[PushSignal::Changed], at(3.0)).await;
+    let claim = pushed.claim_at(at(3.0)).await.unwrap();
+    assert!(!claim.push.is_due && !claim.connections.is_empty());
 }
 
 #[tokio::test]

@@ -293,9 +293,12 @@ async fn batches_in_any_order_do_not_lock_each_other_out() {
         task.await.unwrap();
     }
     drop(store);
-    while pushed.world.number(sessions).await > before {
-        tokio::time::sleep(StdDuration::from_millis(50)).await;
-    }
+    let ended = async {
+        while pushed.world.number(sessions).await > before {
+            tokio::time::sleep(StdDuration::from_millis(50)).await;
+        }
+    };
+    timeout(StdDuration::from_secs(30), ended).await.unwrap();
     // Not even such as were tried again.
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(pushed.world.number(deadlocks).await, 0);

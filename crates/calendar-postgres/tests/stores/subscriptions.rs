@@ -265,14 +265,8 @@ async fn a_new_subscription_takes_the_place_of_others_and_catches_up() {
     let later = NOW + Duration::seconds(30);
     pushed.start("two", later).await.unwrap();
     assert_eq!(pushed.active().await, ["two on main"]);
-    assert_eq!(pushed.account().await, "no push no due 0 - silent 0");
-    // Not what waits after a failure, nor another's.
-    let due = pushed
-        .world
-        .texts("SELECT c.calendar_id::text FROM calendar_sync_states AS s JOIN calendar_connections AS c
-            ON c.id = s.connection_id WHERE s.due_at = '2026-03-02 12:00:30Z'")
-        .await;
-    assert_eq!(due, ["main"]);
+    // What was changed or pushed before it is looked at as after a push.
+    assert_eq!(pushed.account().await, "pushed 30 no due 0 - silent 0");
     // The provider's id again is the same subscription.
     let before = pushed.id("two").await;
     pushed.start("two", later).await.unwrap();
@@ -280,6 +274,40 @@ async fn a_new_subscription_takes_the_place_of_others_and_catches_up() {
         (pushed.id("two").await, pushed.active().await.len()),
         (before, 1)
     );
+    // A silence that a push has ended says nothing about a new one.
+    pushed
+        .sql("UPDATE webhook_subscriptions SET last_notification_at = '2026-03-02 12:00:10Z'")
+        .await;
+    pushed.start("three", later).await.unwrap();
+    assert_eq!(pushed.account().await, "pushed 30 no due 0 - heard");
+}
+
+#[tokio::test]
+async fn what_is_pushed_to_an_address_that_is_not_ours_any_more_ends() {
+    let pushed = Pushed::new().await;
+    let store = &pushed.world.subscriptions;
+    let end = async |url: &str| {
+        let reachable = [(CalendarProvider::Microsoft, url.to_owned())];
+        store
+            .end_unreachable(&reachable, NOW, std::time::Duration::from_mins(1))
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        end("https://calendar.example.com/webhooks/microsoft").await,
+        0
+    );
+    assert_eq!(pushed.account().await, "no push no due 0 - heard");
+    assert_eq!(end("https://new.example.com/webhooks/microsoft").await, 1);
+    assert!(pushed.active().await.is_empty());
+    let sql = "SELECT count(*) FROM calendar_accounts WHERE pushed_at = push_due_at
+        AND pushed_at >= '2026-03-02 12:00Z' AND pushed_at < '2026-03-02 12:01Z'";
+    assert_eq!(pushed.world.number(sql).await, 1);
+
+    // Nothing reaches us any more.
+    pushed.start("two", NOW).await.unwrap();
+    assert_eq!(store.end_unreachable(&[], NOW, TTL).await.unwrap(), 1);
+    assert!(pushed.active().await.is_empty());
 }
 
 #[tokio::test]
@@ -373,7 +401,8 @@ async fn a_renewed_subscription_keeps_what_became_due_by_its_removal() {
     assert_eq!(pushed.account().await, "no push due 90 0 - heard");
     store.ended(&pushed.lease, id, NOW).await.unwrap();
     assert_eq!(pushed.active().await, Vec::<String>::new());
-    assert_eq!(pushed.account().await, "no push due 0 0 - heard");
+    // What it covered has been polled rarely so far.
+    assert_eq!(pushed.account().await, "pushed 0 due 0 0 - heard");
     store
         .renewed(&pushed.lease, id, ends, None, later)
         .await
@@ -383,7 +412,7 @@ async fn a_renewed_subscription_keeps_what_became_due_by_its_removal() {
         Vec::<String>::new(),
         "it stays removed"
     );
-    assert_eq!(pushed.account().await, "no push due 0 0 - heard");
+    assert_eq!(pushed.account().await, "pushed 0 due 0 0 - heard");
 }
 
 #[tokio::test]
@@ -429,10 +458,10 @@ async fn silence_is_suspected_once_until_a_push_comes() {
         "no push no due 0 - heard",
         "it was made at 0"
     );
-    assert_eq!(suspect(1, 100).await, "no push due 160 0 - silent 100");
+    assert_eq!(suspect(1, 100).await, "pushed 100 due 160 0 - silent 100");
     assert_eq!(
         suspect(1, 200).await,
-        "no push due 160 0 - silent 100",
+        "pushed 100 due 160 0 - silent 100",
         "known"
     );
     assert_eq!(
@@ -447,20 +476,20 @@ async fn silence_is_suspected_once_until_a_push_comes() {
     );
     assert_eq!(
         suspect(150, 300).await,
-        "no push due 160 0 - silent 100",
+        "pushed 100 due 160 0 - silent 100",
         "a push came"
     );
     assert_eq!(
         suspect(151, 300).await,
-        "no push due 160 0 - silent 300",
+        "pushed 100 due 160 0 - silent 300",
         "none since"
     );
     // A day later what stands is looked at anew.
     let day = 24 * 3600;
-    assert_eq!(suspect(151, day).await, "no push due 160 0 - silent 300");
+    assert_eq!(suspect(151, day).await, "pushed 100 due 160 0 - silent 300");
     assert_eq!(
         suspect(151, day + 1).await,
-        format!("no push due 160 0 - silent {}", day + 1)
+        format!("pushed 100 due 160 0 - silent {}", day + 1)
     );
 }
 

@@ -474,6 +474,15 @@ impl SubscriptionStore for World {
         unreachable!("the API renews nothing")
     }
 
+    async fn end_unreachable(
+        &self,
+        _: &[(CalendarProvider, String)],
+        _: OffsetDateTime,
+        _: Duration,
+    ) -> PortResult<u64> {
+        unreachable!("the API renews nothing")
+    }
+
     async fn push_work(&self, _: &Lease) -> PortResult<PushWork> {
         unreachable!("the API holds no lease")
     }
@@ -554,6 +563,7 @@ impl SubscriptionStore for World {
                     refresh_token: Some("refresh".into()),
                     expires_at: datetime!(2026-01-05 10:00 UTC),
                 }),
+                account_stays: false,
             })
             .collect())
     }
