@@ -1,3 +1,4 @@
+COMMENT ON COLUMN calendar_sync_states.events_skipped IS 'Events of the last pass that were set aside as unreadable.';
 COMMENT ON COLUMN calendar_sync_states.requested_seq IS 'Raised by every push and every request for a sync; a release that finds it moved makes the connection due at once.';
 ALTER TABLE calendar_sync_states DROP COLUMN push_look;
 

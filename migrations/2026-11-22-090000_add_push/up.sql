@@ -67,4 +67,5 @@ ALTER TABLE calendar_sync_states
     ADD COLUMN push_look smallint,
     ADD CONSTRAINT calendar_sync_states_push_look_check CHECK (push_look BETWEEN 1 AND 3);
 COMMENT ON COLUMN calendar_sync_states.push_look IS 'Which look after a push the next pass is: 1 at once, 2 and 3 when the one before found nothing; null = no push asked for it.';
+COMMENT ON COLUMN calendar_sync_states.events_skipped IS 'Events set aside as unreadable in the last full pass and since.';
 COMMENT ON COLUMN calendar_sync_states.requested_seq IS 'Raised by every request for a sync; a pass that finds it moved at its end makes the connection due at once. A push marks the account instead.';

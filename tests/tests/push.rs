@@ -476,6 +476,12 @@ async fn silent_pushes_are_noticed_by_polling_and_the_subscription_is_made_anew(
     ])
     .await;
     let old = pushed.subscription();
+    let client = pushed.world.database.connect().await;
+    eventually("nothing is looked for any more", || async {
+        let sql = "SELECT push_look IS NULL FROM calendar_sync_states";
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    })
+    .await;
     let simulator = &pushed.world.simulator;
     simulator.set_pushes(PushFaults {
         drop_every: 1,

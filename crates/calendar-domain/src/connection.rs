@@ -60,7 +60,7 @@ pub struct CalendarConnection {
     pub next_sync_at: Option<OffsetDateTime>,
     /// Why the last pass failed: a stable code, and when.
     pub last_error: Option<(String, OffsetDateTime)>,
-    /// Events set aside in the last pass because they could not be read.
+    /// Events set aside because they could not be read, in the last full pass and since.
     pub events_skipped: u32,
     /// Events held (masters and singles; no tombstones).
     pub event_count: u64,

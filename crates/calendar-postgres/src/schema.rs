@@ -395,7 +395,7 @@ diesel::table! {
         last_error_code -> Nullable<Varchar>,
         /// When the last failure happened.
         last_error_at -> Nullable<Timestamptz>,
-        /// Events of the last pass that were set aside as unreadable.
+        /// Events set aside as unreadable in the last full pass and since.
         events_skipped -> Int4,
         /// When the row last changed; kept by the code, no trigger.
         updated_at -> Timestamptz,

@@ -58,7 +58,7 @@ struct PushResponse {
 #[derive(Debug, Serialize)]
 struct CountsResponse {
     events: u64,
-    /// Set aside in the last pass because they could not be read.
+    /// Set aside because they could not be read, in the last full pass and since.
     events_skipped: u32,
 }
 

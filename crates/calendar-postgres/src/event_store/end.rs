@@ -25,7 +25,7 @@ const CHECKPOINT: &str = concat!(
         UPDATE calendar_sync_states AS s SET
             pass_started_at = CASE WHEN s.pass_id = $5 THEN s.pass_started_at ELSE $7 END,
             pass_pages = CASE WHEN s.pass_id = $5 THEN s.pass_pages ELSE 0 END + 1,
-            events_skipped = CASE WHEN s.pass_id = $5 THEN s.events_skipped ELSE 0 END + $14,
+            events_skipped = CASE WHEN s.pass_id = $5 OR $8 = 'DELTA' THEN s.events_skipped ELSE 0 END + $14,
             pass_id = $5, pass_kind = $8::text::sync_pass_kind, pass_window_start = $9,
             pass_window_end = $10, pass_cursor = $11, pass_sync_token = $12,
             pass_touched_series = $13, updated_at = $7
@@ -48,7 +48,7 @@ const FINISH: &str = concat!(
             window_end = CASE WHEN $10 THEN $12 ELSE s.window_end END,
             last_full_sync_at = CASE WHEN $10 THEN $7 ELSE s.last_full_sync_at END,
             removal_held = CASE WHEN $10 THEN $13 ELSE s.removal_held END,
-            events_skipped = CASE WHEN s.pass_id = $5 THEN s.events_skipped ELSE 0 END + $14,
+            events_skipped = CASE WHEN s.pass_id = $5 OR NOT $10 THEN s.events_skipped ELSE 0 END + $14,
             pass_id = NULL, pass_kind = NULL, pass_cursor = NULL, pass_sync_token = NULL,
             pass_window_start = NULL, pass_window_end = NULL, pass_started_at = NULL,
             pass_pages = 0, pass_touched_series = false, failure_count = 0,
