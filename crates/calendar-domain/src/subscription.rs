@@ -13,15 +13,15 @@ use crate::provider::CalendarProvider;
 /// the one before: twice as long each time, up to [`PUSHED_PASSES_APART_MOST`], until none was asked for
 /// during [`PUSH_BURST_ENDS`]. So one edit (which gives several pushes) and a few are seen at once, and
 /// ten thousand pushes a minute are a pass a second.
-pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(100);
+pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(50);
 /// See [`PUSHED_PASSES_APART`].
 pub const PUSHED_PASSES_APART_MOST: Duration = Duration::from_secs(1);
 /// See [`PUSHED_PASSES_APART`].
 pub const PUSH_BURST_ENDS: Duration = Duration::from_secs(5);
 
-/// A provider that asks for a renewal so soon after one asks twice for the same (lifecycle events come
-/// twice, as pushes do).
-pub const RENEWED_LATELY: Duration = Duration::from_mins(10);
+/// A renewal that is asked for soon after one waits until that is so long ago: lifecycle events come twice,
+/// as pushes do, and the second one may yet mean what it says.
+pub const RENEWALS_APART: Duration = Duration::from_mins(1);
 
 /// The longest wait between two attempts to renew.
 const RENEWAL_RETRY_MOST: Duration = Duration::from_mins(5);

@@ -27,10 +27,10 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> PortResult<Vec<KnownSubscription>>;
 
     /// Records notifications: when they came, which accounts are to be looked at, which subscriptions
-    /// are to be renewed (not those made or renewed within [`RENEWED_LATELY`]) or made anew; and wakes
-    /// workers. Durable when it answers. One transaction. MUST NOT wait for a pass that is under way.
+    /// are to be renewed ([`RENEWALS_APART`] at the soonest) or made anew; and wakes workers. Durable when it
+    /// answers. One transaction. MUST NOT wait for a pass that is under way.
     ///
-    /// [`RENEWED_LATELY`]: crate::subscription::RENEWED_LATELY
+    /// [`RENEWALS_APART`]: crate::subscription::RENEWALS_APART
     async fn record(&self, notified: &[Notified], now: OffsetDateTime) -> PortResult<()>;
 
     /// The subscriptions behind a connection of this user, newest first, those that ended lately too;
@@ -75,7 +75,8 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> PortResult<()>;
 
     /// Stores the new end of a renewed subscription, and that its account is to be seen to again at
-    /// `next_at` (`None`: when it is to be renewed). Clears the account's failures.
+    /// `next_at` (`None`: when it is to be renewed). Clears the account's failures, and marks it as after a
+    /// push: a provider may have told nothing while it waited for this.
     async fn renewed(
         &self,
         lease: &Lease,

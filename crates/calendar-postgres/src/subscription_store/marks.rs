@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::{
-    Notified, PUSHED_PASSES_APART, PUSHED_PASSES_APART_MOST, RENEWED_LATELY, RenewalsScheduled,
+    Notified, PUSHED_PASSES_APART, PUSHED_PASSES_APART_MOST, RENEWALS_APART, RenewalsScheduled,
 };
 use diesel::sql_types::{
     Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
@@ -21,8 +21,8 @@ use crate::fence::Count;
 use crate::statement::Statement;
 use crate::wakeups::wake;
 
-/// `$1` to `$6` the notifications, `$7` now, `$8` seconds to the next pass and `$10` at the most, `$9` when
-/// a renewal was late enough to be asked for again. An account that waits for its claim already is
+/// `$1` to `$6` the notifications, `$7` now, `$8` seconds to the next pass and `$10` at the most, `$9` seconds
+/// between two renewals. An account that waits for its claim already is
 /// left alone: a burst of pushes writes it once.
 const RECORD: &str = concat!(
     "WITH notified AS MATERIALIZED (
@@ -43,8 +43,9 @@ const RECORD: &str = concat!(
         ORDER BY a.id FOR NO KEY UPDATE OF a
     ), subscriptions AS MATERIALIZED (
         SELECT w.id, w.account_id, n.changed, n.removed AND w.is_active AS ends,
-            w.is_active AND (n.removed OR (n.renew AND coalesce(w.renewed_at, w.created_at) <= $9))
-                AS is_seen_to
+            -- When the account's push is to be seen to.
+            CASE WHEN NOT w.is_active THEN NULL WHEN n.removed THEN $7
+                WHEN n.renew THEN greatest($7, w.renewed_at + make_interval(secs => $9)) END AS due_at
         FROM notified AS n JOIN webhook_subscriptions AS w ON w.id = n.id
         -- Counting comes first, and with it the accounts' locks.
         WHERE (SELECT count(*) FROM accounts) >= 0 AND w.account_id = n.account_id
@@ -64,17 +65,16 @@ const RECORD: &str = concat!(
                 THEN least(a.pushed_at, greatest($7, CASE WHEN a.push_taken_at <= $7 THEN a.push_taken_at
                     + make_interval(secs => least($8 * (1 << a.push_burst), $10)) END))
                 ELSE a.pushed_at END,
-            push_due_at = CASE WHEN m.is_seen_to THEN least(a.push_due_at, $7)
-                ELSE a.push_due_at END
+            push_due_at = least(a.push_due_at, m.due_at)
         FROM (
-            SELECT accounts.id, accounts.look, EXISTS (
-                SELECT 1 FROM subscriptions AS s WHERE s.account_id = accounts.id AND s.is_seen_to
-            ) AS is_seen_to
+            SELECT accounts.id, accounts.look, (
+                SELECT min(s.due_at) FROM subscriptions AS s WHERE s.account_id = accounts.id
+            ) AS due_at
             FROM accounts
         ) AS m
         WHERE a.id = m.id AND ((m.look
                 AND (a.pushed_at IS NULL OR a.pushed_at > $7 + make_interval(secs => $10)))
-            OR (m.is_seen_to AND (a.push_due_at > $7 OR a.push_due_at IS NULL)))
+            OR (m.due_at IS NOT NULL AND (a.push_due_at > m.due_at OR a.push_due_at IS NULL)))
         RETURNING a.id
     )
     SELECT ",
@@ -118,7 +118,7 @@ async fn try_record(
         .bind::<Array<Bool>, _>(flags(|one| one.removed))
         .bind::<Timestamptz, _>(now)
         .bind::<Double, _>(PUSHED_PASSES_APART.as_secs_f64())
-        .bind::<Timestamptz, _>(now - RENEWED_LATELY)
+        .bind::<Double, _>(RENEWALS_APART.as_secs_f64())
         .bind::<Double, _>(PUSHED_PASSES_APART_MOST.as_secs_f64())
         .run(&mut connection)
         .await?;

@@ -5,7 +5,7 @@ use std::time::Duration as StdDuration;
 
 use calendar_domain::ids::{AccountId, SubscriptionId};
 use calendar_domain::ports::SubscriptionStore as _;
-use calendar_domain::subscription::{Notified, PushSignal, RENEWED_LATELY, RenewalsScheduled};
+use calendar_domain::subscription::{Notified, PushSignal, RenewalsScheduled};
 use calendar_postgres::PgSubscriptionStore;
 use time::{Duration, OffsetDateTime};
 use tokio::time::timeout;
@@ -74,8 +74,6 @@ async fn a_burst_of_pushes_writes_the_account_once() {
     assert_eq!(pushed.tuples().await, all, "nothing new, no row");
 }
 
-const MADE_YESTERDAY: &str = "UPDATE webhook_subscriptions SET created_at = '2026-03-01 12:00Z'";
-
 #[tokio::test]
 async fn each_signal_marks_what_it_means() {
     for (signals, account, is_active, seen) in [
@@ -111,7 +109,6 @@ async fn each_signal_marks_what_it_means() {
         ),
     ] {
         let pushed = Pushed::new().await;
-        pushed.sql(MADE_YESTERDAY).await;
         pushed.push_at(signals, at(1.0)).await;
         assert_eq!(pushed.account().await, account, "{signals:?}");
         assert_eq!(!pushed.active().await.is_empty(), is_active, "{signals:?}");
@@ -130,7 +127,6 @@ async fn each_signal_marks_what_it_means() {
 #[tokio::test]
 async fn what_is_due_already_does_not_become_due_later() {
     let pushed = Pushed::new().await;
-    pushed.sql(MADE_YESTERDAY).await;
     pushed
         .sql("UPDATE calendar_accounts SET push_due_at = '2026-03-02 12:00Z'")
         .await;
@@ -184,25 +180,27 @@ async fn what_is_due_already_does_not_become_due_later() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_was_just_made_is_not_made_again() {
+async fn a_renewal_that_is_asked_for_right_after_one_waits_a_little() {
     let pushed = Pushed::new().await;
-    let lately = RENEWED_LATELY.as_secs_f64();
     let asked = async |seconds| {
         pushed
             .push_at(&[PushSignal::ReauthorizationRequired], at(seconds))
             .await;
         pushed.account().await
     };
-    assert_eq!(asked(lately - 1.0).await, "no push no due 0 - heard");
+    // However new the subscription is.
+    assert_eq!(asked(1.0).await, "no push due 1 0 - heard");
     let id = pushed.id("one").await;
     pushed
         .world
         .subscriptions
-        .renewed(&pushed.lease, id, EXPIRES_AT, None, at(60.0))
+        .renewed(&pushed.lease, id, EXPIRES_AT, None, at(2.0))
         .await
         .unwrap();
-    assert_eq!(asked(lately).await, "no push no due 0 - heard");
-    assert_eq!(asked(lately + 60.0).await, "no push due 660 0 - heard");
+    assert_eq!(pushed.account().await, "pushed 2 no due 0 - heard");
+    assert_eq!(asked(3.0).await, "pushed 2 due 62 0 - heard");
+    pushed.rest().await;
+    assert_eq!(asked(100.0).await, "no push due 100 0 - heard");
 }
 
 #[tokio::test]

@@ -398,7 +398,8 @@ async fn a_renewed_subscription_keeps_what_became_due_by_its_removal() {
         (renewed.expires_at, renewed.renewed_at, renewed.updated_at),
         (ends, Some(later), later)
     );
-    assert_eq!(pushed.account().await, "no push due 90 0 - heard");
+    // What the provider did not tell while it waited for this is looked at.
+    assert_eq!(pushed.account().await, "pushed 3600 due 90 0 - heard");
     store.ended(&pushed.lease, id, NOW).await.unwrap();
     assert_eq!(pushed.active().await, Vec::<String>::new());
     // What it covered has been polled rarely so far.
