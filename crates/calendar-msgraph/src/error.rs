@@ -34,6 +34,8 @@ pub(crate) enum Complaint {
     Lifetime,
     /// The endpoint did not answer as it should.
     Endpoint,
+    /// There are as many as are allowed.
+    Quota,
 }
 
 /// A failed call. Holds no token, address or event text.
@@ -241,13 +243,24 @@ impl Complaint {
         let message = message.to_ascii_lowercase();
         let is_code = |known: &str| code.eq_ignore_ascii_case(known);
         // With the code ExtensionError, that of every refusal by Outlook.
-        if matches!(status, 400 | 403) && message.contains("expiration") {
-            return Some(Self::Lifetime);
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        match status {
+            400 | 403 if says(&["expiration", "lifetime", "minutes in the future"]) => {
+                Some(Self::Lifetime)
+            }
+            400 if is_code("ValidationError")
+                || says(&[
+                    "validation request",
+                    "remote server",
+                    "underlying connection",
+                ])
+                || (is_code("InvalidRequest") && says(&["validation"])) =>
+            {
+                Some(Self::Endpoint)
+            }
+            403 if says(&["quota", "maximum", "exceed", "limit"]) => Some(Self::Quota),
+            _ => None,
         }
-        let is_validation = is_code("ValidationError")
-            || message.contains("validation request")
-            || (is_code("InvalidRequest") && message.contains("validation"));
-        (status == 400 && is_validation).then_some(Self::Endpoint)
     }
 }
 
@@ -378,6 +391,19 @@ mod tests {
             (403, "ExtensionError", lifetime, Some(Complaint::Lifetime)),
             (400, "ValidationError", lifetime, Some(Complaint::Lifetime)),
             (500, "ExtensionError", lifetime, None),
+            (
+                400,
+                "InvalidRequest",
+                "Unable to connect to the remote server",
+                Some(Complaint::Endpoint),
+            ),
+            (
+                403,
+                "Forbidden",
+                "Subscriptions per app exceed the quota.",
+                Some(Complaint::Quota),
+            ),
+            (403, "ErrorAccessDenied", "Access is denied.", None),
             (400, "ValidationError", "", Some(Complaint::Endpoint)),
             (400, "InvalidRequest", failed, Some(Complaint::Endpoint)),
             (400, "", failed, Some(Complaint::Endpoint)),

@@ -81,13 +81,13 @@ impl MsGraph {
             "clientState": client_state.expose_secret(),
         });
         let target = Target::service(["subscriptions"]);
-        let (_, answer) = self.ask_longest(Method::POST, token, target, body).await?;
+        let (end, answer) = self.ask_longest(Method::POST, token, target, body).await?;
         let mut made: WireSubscription =
             serde_json::from_slice(&answer).map_err(GraphError::unreadable)?;
         made.resource.get_or_insert_with(|| RESOURCE.to_owned());
-        made.notification_url
-            .get_or_insert_with(|| endpoint.notification_url.clone());
-        subscription(made).ok_or(GraphError::Unreadable { line: 0, column: 0 })
+        // As it was asked for: the answer may spell it in another way.
+        made.notification_url = Some(endpoint.notification_url.clone());
+        subscription(made, end).ok_or(GraphError::Unreadable { line: 0, column: 0 })
     }
 
     async fn prolong(
@@ -104,7 +104,7 @@ impl MsGraph {
         }
         let renewed: WireSubscription =
             serde_json::from_slice(&answer).map_err(GraphError::unreadable)?;
-        expiration(&renewed).ok_or(GraphError::Unreadable { line: 0, column: 0 })
+        Ok(expiration(&renewed).unwrap_or(end))
     }
 }
 
@@ -149,12 +149,13 @@ impl ChangeNotifier for MsGraph {
 
     async fn subscriptions(&self, token: &SecretString) -> PortResult<Vec<ProviderSubscription>> {
         let mut subscriptions = Vec::new();
+        let now = self.transport.now();
         let target = Target::service(["subscriptions"]);
         self.list(token, &Mailbox::Own, target, |entries| {
             subscriptions.extend(
                 entries
                     .iter()
-                    .filter_map(|raw| subscription(serde_json::from_str(raw.get()).ok()?)),
+                    .filter_map(|raw| subscription(serde_json::from_str(raw.get()).ok()?, now)),
             );
         })
         .await?;
@@ -180,17 +181,16 @@ fn not_made(error: GraphError) -> PortError {
         (Some(Complaint::Endpoint), _) => {
             error.told_as(FailureClass::Retryable, "push_endpoint_unreachable")
         }
-        // Outlook gives none for the mailboxes of others. Other refusals may be about a quota.
-        (_, Some(403)) if error.code().eq_ignore_ascii_case("ExtensionError") => {
-            error.told_as(FailureClass::Permanent, "push_unsupported")
-        }
+        (Some(Complaint::Quota), _) => error.into(),
+        // Outlook gives none for the mailboxes of others.
+        (_, Some(403)) => error.told_as(FailureClass::Permanent, "push_unsupported"),
         _ => error.into(),
     }
 }
 
-/// A subscription that has an id and an end.
-fn subscription(wire: WireSubscription) -> Option<ProviderSubscription> {
-    let expires_at = expiration(&wire)?;
+/// A subscription that has an id; without an end it ends at `end`.
+fn subscription(wire: WireSubscription, end: OffsetDateTime) -> Option<ProviderSubscription> {
+    let expires_at = expiration(&wire).unwrap_or(end);
     Some(ProviderSubscription {
         subscription_id: wire.id.filter(|id| is_usable_id(id))?,
         resource_path: wire.resource.unwrap_or_default(),

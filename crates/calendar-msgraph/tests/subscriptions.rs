@@ -153,7 +153,7 @@ async fn refused_subscriptions_have_a_class_and_are_not_tried_again() {
             "ErrorAccessDenied",
             &quoting,
             Permanent,
-            "ErrorAccessDenied",
+            "push_unsupported",
         ),
         (
             404,
@@ -205,7 +205,8 @@ async fn refused_subscriptions_have_a_class_and_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_usable_id_or_end_is_unreadable() {
+async fn an_answer_without_a_usable_id_is_unreadable_and_one_without_an_end_has_the_one_asked_for()
+{
     let server = Scripted::start().await;
     let graph = server.adapter();
     let end = "2026-03-02T12:00:00Z";
@@ -215,10 +216,7 @@ async fn an_answer_without_a_usable_id_or_end_is_unreadable() {
         made("", end).to_string(),
         made(&"x".repeat(256), end).to_string(),
         made("a\u{0}b", end).to_string(),
-        made("s-1", "soon").to_string(),
-        made("s-1", "0001-01-01T00:00:00Z").to_string(),
         json!({"id": 7, "expirationDateTime": end}).to_string(),
-        json!({"id": "s-1", "clientState": STATE}).to_string(),
         format!("<html>{STATE}</html>"),
         String::new(),
     ] {
@@ -230,6 +228,17 @@ async fn an_answer_without_a_usable_id_or_end_is_unreadable() {
             "{body}"
         );
         assert!(!all_text(&error).contains("hush"));
+    }
+    for body in [
+        made("s-1", "soon"),
+        made("s-1", "0001-01-01T00:00:00Z"),
+        json!({"id": "s-1", "notificationUrl": "https://calendar.example.com:443/HOOK/"}),
+    ] {
+        server.answer(201, body.to_string());
+        let made = subscribe(&graph).await.unwrap();
+        assert_eq!(made.expires_at, datetime!(2026-03-08 11:50 UTC));
+        // However the answer spells it.
+        assert_eq!(made.notification_url, "https://calendar.example.com/hook");
     }
 }
 
@@ -307,7 +316,12 @@ async fn renewing_gives_the_new_end() {
             json!({"expirationDateTime": "2026-03-08T11:50:00Z"})
         );
     }
-    for body in ["{}", "[]", "<html>", r#"{"expirationDateTime":"soon"}"#] {
+    for body in ["{}", r#"{"expirationDateTime":"soon"}"#] {
+        server.answer(200, body);
+        let end = graph.renew(&token(), "s-1").await.unwrap();
+        assert_eq!(end, datetime!(2026-03-08 11:50 UTC), "{body}");
+    }
+    for body in ["5", "<html>"] {
         server.answer(200, body);
         let error = graph.renew(&token(), "s-1").await.unwrap_err();
         assert_eq!(
@@ -417,12 +431,12 @@ async fn subscriptions_are_listed_over_all_pages() {
         .iter()
         .map(|subscription| subscription.subscription_id.as_str())
         .collect();
-    assert_eq!(ids, ["s-1", "s-3"]);
+    assert_eq!(ids, ["s-1", "s-2", "s-3"]);
     assert_eq!(
         listed[0].notification_url,
         "https://calendar.example.com/hook"
     );
-    assert_eq!(listed[1].resource_path, "");
+    assert_eq!(listed[2].resource_path, "");
     let asked = server.asked();
     let targets: Vec<_> = asked.iter().map(|asked| asked.target.as_str()).collect();
     assert_eq!(

@@ -192,7 +192,11 @@ impl PushRun<'_, '_> {
             let id = &listed.subscription_id;
             let is_lost = match known.iter().find(|known| known.subscription_id == *id) {
                 Some(known) => known.account_id == self.access.lease.account_id,
-                None => listed.notification_url == self.endpoint.notification_url,
+                // Where the list does not say where they go: it holds this application's only.
+                None => {
+                    listed.notification_url.is_empty()
+                        || listed.notification_url == self.endpoint.notification_url
+                }
             };
             if is_lost {
                 removed |= self.unsubscribe(id).await.is_ok();

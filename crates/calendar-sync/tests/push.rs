@@ -1,5 +1,6 @@
 //! Seeing to an account's push, over mocked ports: what is asked of the provider, what is stored, when it
 //! is tried again, and what passes make of it.
+//! Long because each rule has a test of its own, all over the same mocks.
 
 #![expect(
     clippy::unwrap_used,
@@ -519,6 +520,7 @@ async fn conflict(listed: &[(&str, &str)], known: &[(&str, bool)]) -> Vec<String
 async fn a_subscription_that_we_lost_sight_of_is_ended_and_another_accounts_is_not() {
     let elsewhere = "https://old.example/webhooks/microsoft";
     assert_eq!(conflict(&[("lost", URL)], &[]).await, ["lost"]);
+    assert_eq!(conflict(&[("lost", "")], &[]).await, ["lost"]);
     // This account's goes wherever its pushes went; what we do not know, only when they come to us.
     let listed = [("ours", elsewhere), ("staging", elsewhere)];
     assert_eq!(conflict(&listed, &[("ours", true)]).await, ["ours"]);
