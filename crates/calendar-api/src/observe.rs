@@ -109,7 +109,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
             }) => {
                 error!(method, route, status, duration_ms, %code, cause, "request");
             }
-            // Providers send thousands a second; what became of them is counted elsewhere.
+            // Providers send thousands a second; what became of them the route says.
             problem if is_webhook => {
                 let code = problem.map(|problem| problem.code);
                 debug!(

@@ -18,7 +18,7 @@ use crate::extract;
 use crate::problem::Problem;
 use crate::state::AppState;
 
-/// How long a push may take until it is recorded. Graph gives up after 3 s, and sends again; with an
+/// How long recording a push may take. Graph gives up after 3 s, and sends again; with an
 /// answer it knows that it has to.
 const WITHIN: Duration = Duration::from_millis(2_500);
 /// The longest token that is echoed; Graph's have a few hundred bytes.
@@ -61,14 +61,12 @@ async fn take(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let taking = async {
-        let bytes = extract::read(&parts.headers, body).await?;
-        let taken = state.0.take_notifications.run(provider, &bytes).await;
-        taken.map_err(problem)
-    };
+    let bytes = extract::read(&parts.headers, body).await?;
+    let taking = state.0.take_notifications.run(provider, &bytes);
     let taken = timeout(WITHIN, taking).await.map_err(|elapsed| {
         Problem::unavailable("timeout", "The request took too long.", None, &elapsed)
-    })??;
+    })?;
+    let taken = taken.map_err(problem)?;
     let TakenNotifications {
         accepted,
         unknown,

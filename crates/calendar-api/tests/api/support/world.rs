@@ -1,4 +1,5 @@
 //! Every port, in memory, by one struct: just enough to answer, and able to fail.
+//! Long because the API knows all of them.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
