@@ -25,7 +25,7 @@ use services::Services;
 /// How to run.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Options {
-    /// Make three edits, check that they arrive, and end.
+    /// Make a few edits, check that they arrive, and end.
     #[arg(long)]
     pub(crate) once: bool,
     /// Start from nothing: throw away the data of earlier runs.
