@@ -73,6 +73,11 @@ async fn counted(
     client: &Client,
     work: impl AsyncFnOnce(Stores),
 ) -> BTreeMap<String, i64> {
+    // What this session has done so far is counted now, and not while `work` runs.
+    client
+        .batch_execute("SELECT pg_stat_force_next_flush()")
+        .await
+        .unwrap();
     let before = counters(client).await;
     let pool = support::pool(database.url());
     let cipher: Arc<dyn TokenCipher> = Arc::new(TestCipher);
@@ -85,15 +90,20 @@ async fn counted(
     drop(pool);
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
         AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    while client
-        .query_one(others, &[])
+    let ended = async {
+        while client
+            .query_one(others, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            > 0
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended)
         .await
-        .unwrap()
-        .get::<_, i64>(0)
-        > 0
-    {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        .unwrap();
     let after = counters(client).await;
     after
         .into_iter()
