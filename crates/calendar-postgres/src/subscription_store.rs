@@ -420,34 +420,22 @@ impl SubscriptionStore for PgSubscriptionStore {
         Ok(Count::or_lease_lost(held)?)
     }
 
-    async fn settle(
-        &self,
-        lease: &Lease,
-        next_at: Option<OffsetDateTime>,
-        _now: OffsetDateTime,
-    ) -> PortResult<()> {
+    async fn settle(&self, lease: &Lease) -> PortResult<()> {
         let sql = concat!(
             "WITH settled AS (
-                UPDATE calendar_accounts AS a SET push_due_at = $4
+                UPDATE calendar_accounts AS a SET push_due_at = NULL
                 WHERE ",
             lease_holds!(),
             " RETURNING 1) SELECT count(*) AS count FROM settled"
         );
         let mut connection = self.database.get().await?;
         let held = bind_lease(Statement::new(sql), lease)
-            .bind::<Nullable<Timestamptz>, _>(next_at)
             .row(&mut connection)
             .await?;
         Ok(Count::or_lease_lost(held)?)
     }
 
-    async fn failed(
-        &self,
-        lease: &Lease,
-        code: &str,
-        retry_at: OffsetDateTime,
-        _now: OffsetDateTime,
-    ) -> PortResult<()> {
+    async fn failed(&self, lease: &Lease, code: &str, retry_at: OffsetDateTime) -> PortResult<()> {
         let sql = concat!(
             "WITH failed AS (
                 UPDATE calendar_accounts AS a SET push_due_at = $4, push_error_code = left($5, 100),

@@ -49,9 +49,7 @@ impl PushRun<'_, '_> {
         let now = self.now();
         let Some(anchor) = work.anchor else {
             // Only others' calendars: they give no pushes.
-            self.subscriptions
-                .settle(&self.access.lease, None, now)
-                .await?;
+            self.subscriptions.settle(&self.access.lease).await?;
             return Ok(false);
         };
         let Some(subscription) = work.subscription else {
@@ -241,7 +239,7 @@ impl PushRun<'_, '_> {
             "the subscription could not be seen to; it is tried again"
         );
         self.subscriptions
-            .failed(&self.access.lease, &error.code, retry_at, self.now())
+            .failed(&self.access.lease, &error.code, retry_at)
             .await
     }
 

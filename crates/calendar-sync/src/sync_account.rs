@@ -280,12 +280,11 @@ impl SyncAccount {
     }
 
     async fn push_failed(&self, lease: &Lease, failures: u32, error: &PortError) {
-        let now = self.clock.now();
-        let retry_at = now + backoff(failures, error, spread(PassId::new()));
+        let retry_at = self.clock.now() + backoff(failures, error, spread(PassId::new()));
         tracing::warn!(account = %lease.account_id, error = error as &dyn std::error::Error, %retry_at, "the subscription could not be seen to; it is tried again");
         let recorded = self
             .subscriptions
-            .failed(lease, &error.code, retry_at, now)
+            .failed(lease, &error.code, retry_at)
             .await;
         if let Err(error) = recorded {
             tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");

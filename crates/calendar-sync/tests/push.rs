@@ -391,7 +391,7 @@ async fn a_provider_that_is_down_for_fifty_of_the_last_sixty_minutes_is_asked_ag
         ports
             .subscriptions
             .expect_failed()
-            .returning(move |_, code, retry_at, _| {
+            .returning(move |_, code, retry_at| {
                 assert_eq!(code, "http_503");
                 seen.lock().unwrap().0 = Some(retry_at);
                 Ok(())
@@ -452,7 +452,7 @@ async fn without_a_calendar_of_its_own_an_account_has_nothing_to_subscribe_to() 
         .subscriptions
         .expect_settle()
         .times(1)
-        .returning(|_, _, _| Ok(()));
+        .returning(|_| Ok(()));
     ports.run().await;
 }
 
@@ -510,8 +510,8 @@ async fn conflict(listed: &[(&str, &str)], known: &[(&str, bool)]) -> Vec<String
     ports
         .subscriptions
         .expect_failed()
-        .withf(|_, code, retry_at, _| code == "Conflict" && *retry_at >= NOW + Duration::HOUR)
-        .returning(|_, _, _, _| Ok(()));
+        .withf(|_, code, retry_at| code == "Conflict" && *retry_at >= NOW + Duration::HOUR)
+        .returning(|_, _, _| Ok(()));
     ports.run_claim(claim).await;
     Arc::try_unwrap(ended).unwrap().into_inner().unwrap()
 }
@@ -558,7 +558,7 @@ async fn a_subscription_that_cannot_be_stored_does_not_stay_at_the_provider() {
         ports
             .subscriptions
             .expect_failed()
-            .returning(|_, _, _, _| Ok(()));
+            .returning(|_, _, _| Ok(()));
         ports
             .notifier
             .expect_unsubscribe()
@@ -593,9 +593,9 @@ async fn without_push_passes_go_on_and_are_as_frequent_as_before() {
         ports
             .subscriptions
             .expect_failed()
-            .withf(move |_, given, retry_at, _| given == code && *retry_at >= NOW + earliest)
+            .withf(move |_, given, retry_at| given == code && *retry_at >= NOW + earliest)
             .times(1)
-            .returning(|_, _, _, _| Ok(()));
+            .returning(|_, _, _| Ok(()));
         let ends = ports.passes(Vec::new(), Applied::default());
         ports.run_claim(claim(true, vec![due(None, false)])).await;
         let next = ends.lock().unwrap()[0].next_due_at;
@@ -635,11 +635,11 @@ async fn tokens_that_do_not_open_are_tried_again_later() {
     ports
         .subscriptions
         .expect_failed()
-        .withf(|_, code, retry_at, _| {
+        .withf(|_, code, retry_at| {
             code == "token_key_missing" && *retry_at > NOW + Duration::minutes(20)
         })
         .times(1)
-        .returning(|_, _, _, _| Ok(()));
+        .returning(|_, _, _| Ok(()));
     ports.run().await;
 }
 
@@ -710,11 +710,11 @@ async fn what_fails_but_the_subscription_itself_does_not_end_it() {
     ports
         .subscriptions
         .expect_failed()
-        .withf(|_, code, retry_at, _| {
+        .withf(|_, code, retry_at| {
             code == "invalid_client" && *retry_at <= NOW + Duration::minutes(5)
         })
         .times(1)
-        .returning(|_, _, _, _| Ok(()));
+        .returning(|_, _, _| Ok(()));
     ports.run().await;
 }
 

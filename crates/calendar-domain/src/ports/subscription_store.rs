@@ -91,22 +91,11 @@ pub trait SubscriptionStore: Send + Sync {
     async fn ended(&self, lease: &Lease, id: SubscriptionId, now: OffsetDateTime)
     -> PortResult<()>;
 
-    /// Nothing is to be done until `next_at` (`None`: until something happens).
-    async fn settle(
-        &self,
-        lease: &Lease,
-        next_at: Option<OffsetDateTime>,
-        now: OffsetDateTime,
-    ) -> PortResult<()>;
+    /// Nothing is to be done until something happens.
+    async fn settle(&self, lease: &Lease) -> PortResult<()>;
 
     /// Records that seeing to the account's push failed, why (a stable code), and when to try again.
-    async fn failed(
-        &self,
-        lease: &Lease,
-        code: &str,
-        retry_at: OffsetDateTime,
-        now: OffsetDateTime,
-    ) -> PortResult<()>;
+    async fn failed(&self, lease: &Lease, code: &str, retry_at: OffsetDateTime) -> PortResult<()>;
 
     /// Records that a pass found a change that no push had announced since `since` (the end of the pass
     /// before it), unless one has; and that this is to be looked into at `check_at`. Marks the account as

@@ -93,14 +93,11 @@ async fn a_connection_shows_how_its_push_is() {
     assert_eq!(pushed.health(pushed.shared).await, PushHealth::Unsupported);
     let store = &pushed.world.subscriptions;
     store
-        .failed(&pushed.lease, "push_unsupported", NOW, NOW)
+        .failed(&pushed.lease, "push_unsupported", NOW)
         .await
         .unwrap();
     assert_eq!(pushed.health(pushed.main).await, PushHealth::Unsupported);
-    store
-        .failed(&pushed.lease, "timeout", NOW, NOW)
-        .await
-        .unwrap();
+    store.failed(&pushed.lease, "timeout", NOW).await.unwrap();
     assert_eq!(pushed.health(pushed.main).await, PushHealth::Off);
     pushed.start("one", NOW).await.unwrap();
     let (healthy, stale) = (
@@ -137,7 +134,7 @@ async fn a_connection_shows_how_its_push_is() {
         .await;
     assert_eq!(pushed.health(pushed.main).await, healthy);
     store
-        .failed(&pushed.lease, "push_unsupported", NOW, NOW)
+        .failed(&pushed.lease, "push_unsupported", NOW)
         .await
         .unwrap();
     assert_eq!(pushed.health(pushed.main).await, healthy, "it stands still");
@@ -185,7 +182,7 @@ async fn signing_in_makes_push_due_again() {
     let pushed = Pushed::new().await;
     let store = &pushed.world.subscriptions;
     store
-        .failed(&pushed.lease, "push_unsupported", EXPIRES_AT, NOW)
+        .failed(&pushed.lease, "push_unsupported", EXPIRES_AT)
         .await
         .unwrap();
     let later = NOW + Duration::seconds(7);

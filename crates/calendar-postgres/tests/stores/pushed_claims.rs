@@ -137,7 +137,7 @@ async fn an_account_without_a_due_connection_is_claimed_for_its_push() {
     pushed
         .world
         .subscriptions
-        .settle(&pushed.claim_at(at(0.0)).await.unwrap().lease, None, NOW)
+        .settle(&pushed.claim_at(at(0.0)).await.unwrap().lease)
         .await
         .unwrap();
     pushed.release().await;
@@ -219,7 +219,7 @@ async fn a_removal_while_push_is_settled_is_not_lost() {
     pushed
         .world
         .subscriptions
-        .settle(&pushed.lease, None, at(1.0))
+        .settle(&pushed.lease)
         .await
         .unwrap();
     pushed.release().await;
@@ -228,10 +228,7 @@ async fn a_removal_while_push_is_settled_is_not_lost() {
     // A retry that has its time keeps it.
     let retry = at(3600.0);
     let store = &pushed.world.subscriptions;
-    store
-        .failed(&claim.lease, "x", retry, at(2.0))
-        .await
-        .unwrap();
+    store.failed(&claim.lease, "x", retry).await.unwrap();
     pushed.world.queue.release(&claim.lease).await.unwrap();
     pushed.push_at(&[PushSignal::Changed], at(3.0)).await;
     let claim = pushed.claim_at(at(3.0)).await.unwrap();

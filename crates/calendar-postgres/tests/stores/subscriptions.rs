@@ -423,20 +423,18 @@ async fn what_fails_is_tried_again_and_what_is_settled_is_not() {
     for number in 1..=2 {
         let retry_at = NOW + Duration::seconds(10 * number);
         store
-            .failed(&pushed.lease, "push_endpoint\0_unreachable", retry_at, NOW)
+            .failed(&pushed.lease, "push_endpoint\0_unreachable", retry_at)
             .await
             .unwrap();
         let expected = format!("no push due {number}0 {number} push_endpoint_unreachable heard");
         assert_eq!(pushed.account().await, expected);
     }
     store
-        .failed(&pushed.lease, &"x".repeat(200), NOW, NOW)
+        .failed(&pushed.lease, &"x".repeat(200), NOW)
         .await
         .unwrap();
-    let check_at = Some(NOW + Duration::seconds(5));
-    store.settle(&pushed.lease, check_at, NOW).await.unwrap();
-    assert!(pushed.account().await.starts_with("no push due 5 3 xxx"));
-    store.settle(&pushed.lease, None, NOW).await.unwrap();
+    assert!(pushed.account().await.starts_with("no push due 0 3 xxx"));
+    store.settle(&pushed.lease).await.unwrap();
     assert!(pushed.account().await.starts_with("no push no due"));
     let work = store.push_work(&pushed.lease).await.unwrap();
     assert_eq!(work.failure_count, 3);
@@ -514,14 +512,8 @@ async fn a_stale_lease_changes_no_subscription() {
             "lease_lost"
         );
         assert_eq!(code(store.ended(&lease, id, later).await), "lease_lost");
-        assert_eq!(
-            code(store.settle(&lease, Some(later), later).await),
-            "lease_lost"
-        );
-        assert_eq!(
-            code(store.failed(&lease, "x", later, later).await),
-            "lease_lost"
-        );
+        assert_eq!(code(store.settle(&lease).await), "lease_lost");
+        assert_eq!(code(store.failed(&lease, "x", later).await), "lease_lost");
         assert_eq!(
             code(store.suspect_silence(&lease, later, later, later).await),
             "lease_lost"

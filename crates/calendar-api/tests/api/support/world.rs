@@ -507,22 +507,11 @@ impl SubscriptionStore for World {
         unreachable!("the API holds no lease")
     }
 
-    async fn settle(
-        &self,
-        _: &Lease,
-        _: Option<OffsetDateTime>,
-        _: OffsetDateTime,
-    ) -> PortResult<()> {
+    async fn settle(&self, _: &Lease) -> PortResult<()> {
         unreachable!("the API holds no lease")
     }
 
-    async fn failed(
-        &self,
-        _: &Lease,
-        _: &str,
-        _: OffsetDateTime,
-        _: OffsetDateTime,
-    ) -> PortResult<()> {
+    async fn failed(&self, _: &Lease, _: &str, _: OffsetDateTime) -> PortResult<()> {
         unreachable!("the API holds no lease")
     }
 
