@@ -7,6 +7,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use calendar_domain::ports::Wakeups;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -48,9 +50,11 @@ impl PgWakeups {
         let listening = tokio::spawn(listen(database.opener(), Arc::clone(&woken)));
         Self { woken, listening }
     }
+}
 
-    /// Returns when a wake-up has come since the last call, or may have been missed.
-    pub async fn woken(&self) {
+#[async_trait]
+impl Wakeups for PgWakeups {
+    async fn woken(&self) {
         self.woken.notified().await;
     }
 }

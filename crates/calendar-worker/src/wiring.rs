@@ -3,14 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use calendar_crypto::{AesTokenCipher, KeyRing, RingSecrets};
-use calendar_domain::failure::PortResult;
-use calendar_domain::ids::WorkerId;
 use calendar_domain::ports::{Clock, SubscriptionStore, SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::PushEndpoint;
-use calendar_domain::sync::{Claim, Lease};
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{
     Database, PgConfig, PgConnectionStore, PgEventStore, PgSubscriptionStore, PgSyncQueue,
@@ -21,9 +17,8 @@ use calendar_runtime::config::{
 };
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers, SyncAccount, SyncSettings};
-use calendar_worker::{Renewals, Work};
+use calendar_worker::{AccountWork, Renewals};
 use secrecy::ExposeSecret as _;
-use tokio::sync::watch;
 
 /// How long a lease lives without a heartbeat; the use case prolongs it three times as often.
 const LEASE_TTL: Duration = Duration::from_mins(1);
@@ -131,30 +126,23 @@ impl Adapters {
             Arc::new(PgSyncQueue::new(self.database.clone(), self.cipher.clone()));
         let connections = PgConnectionStore::new(self.database.clone(), self.cipher.clone());
         let sync = &config.sync;
-        AccountWork {
-            worker: WorkerId::new(),
-            configured: self.providers.configured(),
-            pushing: self.providers.pushing(),
-            wakeups: PgWakeups::start(&self.database),
+        let sync = SyncAccount {
+            queue,
+            events: Arc::new(PgEventStore::new(self.database.clone())),
+            connections: Arc::new(connections),
+            subscriptions: self.subscriptions(),
+            secrets: Arc::new(RingSecrets::new()),
+            providers: self.providers.clone(),
             clock: self.clock.clone(),
-            queue: queue.clone(),
-            sync: SyncAccount {
-                queue,
-                events: Arc::new(PgEventStore::new(self.database.clone())),
-                connections: Arc::new(connections),
-                subscriptions: self.subscriptions(),
-                secrets: Arc::new(RingSecrets::new()),
-                providers: self.providers.clone(),
-                clock: self.clock.clone(),
-                settings: SyncSettings {
-                    past: time::Duration::days(sync.past_days.into()),
-                    future: time::Duration::days(sync.future_days.into()),
-                    poll: sync.poll,
-                    poll_pushed: sync.poll_pushed,
-                    lease_ttl: LEASE_TTL,
-                },
+            settings: SyncSettings {
+                past: time::Duration::days(sync.past_days.into()),
+                future: time::Duration::days(sync.future_days.into()),
+                poll: sync.poll,
+                poll_pushed: sync.poll_pushed,
+                lease_ttl: LEASE_TTL,
             },
-        }
+        };
+        AccountWork::new(sync, Arc::new(PgWakeups::start(&self.database)))
     }
 }
 
@@ -200,52 +188,6 @@ fn mistake(variable: &str, error: &(dyn std::error::Error + 'static)) -> ConfigE
 
 fn unusable(error: &(dyn std::error::Error + 'static)) -> String {
     format!("cannot be used: {}", ErrorChain(error))
-}
-
-/// The queue and the use case as the loop's work.
-pub(crate) struct AccountWork {
-    worker: WorkerId,
-    configured: Vec<CalendarProvider>,
-    pushing: Vec<CalendarProvider>,
-    wakeups: PgWakeups,
-    clock: Arc<dyn Clock>,
-    queue: Arc<dyn SyncQueue>,
-    sync: SyncAccount,
-}
-
-impl AccountWork {
-    /// Who holds the leases.
-    pub(crate) fn worker(&self) -> WorkerId {
-        self.worker
-    }
-}
-
-#[async_trait]
-impl Work for AccountWork {
-    async fn claim(&self) -> PortResult<Option<Claim>> {
-        self.queue
-            .claim(
-                self.worker,
-                &self.configured,
-                &self.pushing,
-                self.clock.now(),
-                LEASE_TTL,
-            )
-            .await
-    }
-
-    async fn sync(&self, claim: Claim, stop: &watch::Receiver<bool>) {
-        // The use case has logged a line for each pass.
-        self.sync.run(claim, stop).await;
-    }
-
-    async fn release(&self, lease: &Lease) -> PortResult<()> {
-        self.queue.release(lease).await
-    }
-
-    async fn woken(&self) {
-        self.wakeups.woken().await;
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod subscription_store;
 mod sync_queue;
 mod token_cipher;
 mod user_store;
+mod wakeups;
 
 pub use calendar_provider::*;
 pub use change_notifier::*;
@@ -21,3 +22,4 @@ pub use subscription_store::*;
 pub use sync_queue::*;
 pub use token_cipher::*;
 pub use user_store::*;
+pub use wakeups::*;

@@ -3,7 +3,9 @@
 use std::time::Duration as StdDuration;
 
 use calendar_domain::connection::ConnectionChange;
-use calendar_domain::ports::{ConnectionStore as _, SubscriptionStore as _, SyncQueue as _};
+use calendar_domain::ports::{
+    ConnectionStore as _, SubscriptionStore as _, SyncQueue as _, Wakeups as _,
+};
 use calendar_domain::subscription::{Notified, PushSignal};
 use calendar_postgres::PgWakeups;
 use time::Duration;
