@@ -1,7 +1,7 @@
 //! Who may depend on whom, as docs/architecture.md says: an allow-table held against
 //! `cargo metadata`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -123,6 +123,40 @@ const KEEPERS: [(&[&str], &[&str]); 4] = [
     ),
 ];
 
+/// What a host program does not get with a library whose default features it turns off.
+const KEPT_OUT: [(&str, &[&str]); 4] = [
+    (
+        "calendar-api",
+        &[
+            "anyhow",
+            "calendar-crypto",
+            "calendar-msgraph",
+            "calendar-postgres",
+            "clap",
+            "tracing-subscriber",
+        ],
+    ),
+    (
+        "calendar-worker",
+        &[
+            "anyhow",
+            "axum",
+            "calendar-crypto",
+            "calendar-msgraph",
+            "calendar-postgres",
+            "clap",
+            "tracing-subscriber",
+        ],
+    ),
+    ("calendar-postgres", &["diesel_migrations"]),
+    ("calendar-runtime", &["tracing-subscriber", "url"]),
+];
+
+/// The libraries of [`KEPT_OUT`].
+pub(crate) fn libraries() -> impl Iterator<Item = &'static str> {
+    KEPT_OUT.iter().map(|(library, _)| *library)
+}
+
 /// Fails with every arrow that is not allowed.
 pub(crate) fn check() -> Result<()> {
     let metadata = MetadataCommand::new()
@@ -133,6 +167,9 @@ pub(crate) fn check() -> Result<()> {
         .exec()?;
     let mut broken = broken_arrows(&metadata);
     broken.extend(adapters_outside_the_wiring(workspace::root())?);
+    for (library, kept_out) in KEPT_OUT {
+        broken.extend(brought_along(library, kept_out)?);
+    }
     if broken.is_empty() {
         return Ok(());
     }
@@ -174,6 +211,27 @@ fn broken_arrows(metadata: &Metadata) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Which of `kept_out` the library needs without its default features, directly or through others.
+fn brought_along(library: &str, kept_out: &[&str]) -> Result<Vec<String>> {
+    let output = std::process::Command::new(workspace::cargo())
+        .current_dir(workspace::root())
+        .args(["tree", "--locked", "--no-default-features", "--package"])
+        .args([library, "--edges", "normal", "--prefix", "none"])
+        .output()?;
+    if !output.status.success() {
+        bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let tree = String::from_utf8(output.stdout)?;
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let brought = kept_out.iter().filter(|kept| names.contains(*kept));
+    Ok(brought
+        .map(|kept| format!("{library} → {kept} (without default features)"))
+        .collect())
 }
 
 /// In the two services only `main.rs` and `wiring.rs` (or `wiring/`) may name an adapter.
@@ -240,6 +298,15 @@ mod tests {
     #[test]
     fn the_checkout_keeps_to_the_table() {
         super::check().unwrap();
+    }
+
+    #[test]
+    fn what_a_library_brings_along_is_named() {
+        let brought = super::brought_along("calendar-worker", &["clap", "tokio"]).unwrap();
+        assert_eq!(
+            brought,
+            ["calendar-worker → tokio (without default features)"]
+        );
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub(crate) async fn run() -> Result<()> {
     .await?;
     let clippy = ["--workspace", "--all-targets", "--", "-D", "warnings"];
     step(&mut times, "clippy", run_cargo("clippy", &clippy, &[])).await?;
+    let mut bare = vec!["--lib", "--no-default-features"];
+    bare.extend(arrows::libraries().flat_map(|library| ["--package", library]));
+    bare.extend(["--", "-D", "warnings"]);
+    step(
+        &mut times,
+        "libraries without their programs",
+        run_cargo("clippy", &bare, &[]),
+    )
+    .await?;
     // Held over the steps that need it, so that it starts once.
     let server = Postgres::start().await?;
     step(&mut times, "generated files", codegen::run(true)).await?;

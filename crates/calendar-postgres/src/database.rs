@@ -202,6 +202,7 @@ impl Manager for PgManager {
 }
 
 /// One connection outside any pool, for migrations.
+#[cfg(feature = "migrations")]
 pub(crate) async fn open_one(url: &SecretString) -> Result<AsyncPgConnection, PgError> {
     Opener::new(url)?.open().await
 }

@@ -12,6 +12,7 @@ mod event_reader;
 mod event_store;
 mod fence;
 mod housekeeping;
+#[cfg(feature = "migrations")]
 mod migrations;
 // The stores write their statements as SQL over arrays; this is the catalog's shape, for reviewers
 // and for what is simple enough for diesel's own queries.
@@ -36,6 +37,7 @@ pub use error::PgError;
 pub use event_reader::PgEventReader;
 pub use event_store::PgEventStore;
 pub use housekeeping::PgHousekeeping;
+#[cfg(feature = "migrations")]
 pub use migrations::{MigrationState, migrate};
 pub use session_store::PgSessionStore;
 pub use subscription_store::PgSubscriptionStore;
