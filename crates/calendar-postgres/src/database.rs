@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts};
-use diesel_async::pooled_connection::PoolableConnection as _;
+use deadpool::managed::{PoolError, Timeouts};
+use diesel::ConnectionError;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
 use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection as _, TransactionManager as _,
 };
@@ -36,14 +40,15 @@ pub struct PgConfig {
 /// A pool of connections to one database. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Database {
-    pool: Pool<PgManager>,
+    pool: Pool<AsyncPgConnection>,
+    opener: Opener,
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database")
             .field("status", &self.pool.status())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +60,7 @@ impl Database {
     )]
     pub fn connect(config: PgConfig) -> Result<Self, PgError> {
         let opener = Opener::new(&config.url)?;
-        let pool = Pool::builder(PgManager { opener })
+        let pool = Pool::builder(manager(opener.clone()))
             .max_size(config.max_connections.max(1))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -65,7 +70,28 @@ impl Database {
             })
             .build()
             .map_err(|_| PgError::Config("the pool cannot be built".to_owned()))?;
-        Ok(Self { pool })
+        Ok(Self { pool, opener })
+    }
+
+    /// The stores on a pool of the host program's own, with the connections that it has: its TLS, its limits.
+    /// `url` leads to the same database and schema; [`PgWakeups`](crate::PgWakeups) opens its one connection
+    /// by it, since LISTEN needs one that is in no pool. Fails only when `url` cannot be read.
+    ///
+    /// The pool has to keep to what ours does:
+    ///
+    /// - A wait time-out (and with it a runtime), else work hangs where it should fail and be tried again.
+    /// - A connection with an open transaction is not handed out again. All recycling methods of diesel-async
+    ///   see to that.
+    /// - Isolation `READ COMMITTED` and `synchronous_commit` not `off`, the server's defaults: what was answered is
+    ///   stored.
+    /// - A `statement_timeout` (ours is 60 s), so that a runaway does not hold its locks for ever.
+    /// - Statements stay prepared per connection: a proxy that gives each transaction another connection
+    ///   (`PgBouncer`'s transaction mode) has to know prepared statements.
+    /// - Four connections more than passes run at once, at most twenty: passes that have to wait for one cannot
+    ///   prolong their leases.
+    pub fn from_pool(pool: Pool<AsyncPgConnection>, url: &SecretString) -> Result<Self, PgError> {
+        let opener = Opener::new(url)?;
+        Ok(Self { pool, opener })
     }
 
     /// Whether the database answers.
@@ -77,14 +103,14 @@ impl Database {
 
     /// How to open a connection of one's own to the same server.
     pub(crate) fn opener(&self) -> Opener {
-        self.pool.manager().opener.clone()
+        self.opener.clone()
     }
 
     /// A connection of the pool.
     pub(crate) async fn get(&self) -> Result<PooledConnection, PgError> {
         match self.pool.get().await {
             Ok(object) => Ok(PooledConnection(object)),
-            Err(deadpool::managed::PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Backend(error)) => Err(PgError::Unavailable(Some(Box::new(error)))),
             Err(error) => Err(PgError::Unavailable(Some(Box::new(error)))),
         }
     }
@@ -130,7 +156,7 @@ impl std::ops::DerefMut for Transaction {
 }
 
 /// A connection that goes back to the pool when it is dropped.
-pub(crate) struct PooledConnection(Object<PgManager>);
+pub(crate) struct PooledConnection(Object<AsyncPgConnection>);
 
 impl std::ops::Deref for PooledConnection {
     type Target = AsyncPgConnection;
@@ -174,31 +200,24 @@ impl Opener {
     }
 }
 
-/// Opens the pool's connections, and says which of them may be used again.
-pub(crate) struct PgManager {
-    opener: Opener,
+/// Opens the pool's connections. One is not used again when the server hung up (known without asking it), or
+/// when a transaction was left open because the work on it was cancelled.
+fn manager(opener: Opener) -> AsyncDieselConnectionManager<AsyncPgConnection> {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |_| {
+        let opener = opener.clone();
+        Box::pin(async move { opener.open().await.map_err(|error| refused(&error)) })
+    });
+    AsyncDieselConnectionManager::new_with_config("", config)
 }
 
-impl Manager for PgManager {
-    type Type = AsyncPgConnection;
-    type Error = PgError;
-
-    async fn create(&self) -> Result<AsyncPgConnection, PgError> {
-        self.opener.open().await
-    }
-
-    async fn recycle(
-        &self,
-        connection: &mut AsyncPgConnection,
-        _: &Metrics,
-    ) -> RecycleResult<PgError> {
-        // The server hung up (known without asking it), or a transaction was left open because the
-        // work on it was cancelled.
-        if connection.is_broken() {
-            return Err(RecycleError::message("the connection is no longer usable"));
-        }
-        Ok(())
-    }
+/// The causes in one text: diesel's error has no room for a source.
+fn refused(error: &PgError) -> ConnectionError {
+    let first = std::error::Error::source(error);
+    let causes = std::iter::successors(first, |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    ConnectionError::BadConnection(texts.join(": "))
 }
 
 /// One connection outside any pool, for migrations.

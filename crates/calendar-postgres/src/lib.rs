@@ -33,6 +33,8 @@ pub mod testing;
 pub use connect_session_store::PgConnectSessionStore;
 pub use connection_store::PgConnectionStore;
 pub use database::{Database, PgConfig};
+/// For the types of a host program's own pool.
+pub use diesel_async;
 pub use error::PgError;
 pub use event_reader::PgEventReader;
 pub use event_store::PgEventStore;

@@ -8,6 +8,7 @@
 
 mod connections;
 mod database;
+mod embedded;
 mod events;
 mod identity;
 mod passes;
