@@ -15,4 +15,4 @@ mod world;
 pub use http::{Answer, Http};
 pub use process::{Binary, Process};
 pub use proxy::Proxy;
-pub use world::{Instance, User, World, eventually};
+pub use world::{Instance, User, World, eventually, free_port};

@@ -15,6 +15,8 @@ pub enum Binary {
     Api,
     /// `calendar-worker`.
     Worker,
+    /// `calendar-embedded`, the example of a host program.
+    Embedded,
 }
 
 /// A running binary; killed when dropped.
@@ -95,5 +97,6 @@ fn path(binary: Binary) -> PathBuf {
     PathBuf::from(folder).join(match binary {
         Binary::Api => "calendar-api",
         Binary::Worker => "calendar-worker",
+        Binary::Embedded => "calendar-embedded",
     })
 }

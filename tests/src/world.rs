@@ -369,7 +369,8 @@ fn value(environment: &[(String, String)], name: &str) -> String {
         .clone()
 }
 
-async fn free_port() -> u16 {
+/// A port of 127.0.0.1 that was free a moment ago.
+pub async fn free_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a free port");

@@ -21,6 +21,7 @@ struct Rule {
 
 const DOMAIN: &str = "calendar-domain";
 const SIMULATOR: &str = "calendar-simulator";
+const HOST: &str = "calendar-embedded";
 const SERVICE: &[&str] = &[
     DOMAIN,
     "calendar-sync",
@@ -78,6 +79,20 @@ fn rule(name: &str) -> Option<Rule> {
         "calendar-api" | "calendar-worker" => {
             rule(SERVICE, &[SIMULATOR, "calendar-postgres"], None)
         }
+        // A host program: it brings no provider but its own.
+        HOST => rule(
+            &[
+                DOMAIN,
+                "calendar-sync",
+                "calendar-runtime",
+                "calendar-postgres",
+                "calendar-crypto",
+                "calendar-api",
+                "calendar-worker",
+            ],
+            &[],
+            None,
+        ),
         "calendar-e2e" => rule(
             &[
                 DOMAIN,
@@ -101,7 +116,8 @@ fn rule(name: &str) -> Option<Rule> {
 const KEEPERS: [(&[&str], &[&str]); 4] = [
     (
         &["diesel", "diesel-async", "diesel_migrations", "deadpool"],
-        &["calendar-postgres"],
+        // The host has a pool of its own.
+        &["calendar-postgres", HOST],
     ),
     (
         &["tokio-postgres", "tokio-postgres-rustls"],
@@ -119,7 +135,7 @@ const KEEPERS: [(&[&str], &[&str]); 4] = [
     ),
     (
         &["axum", "axum-extra", "tower-http"],
-        &["calendar-api", SIMULATOR],
+        &["calendar-api", SIMULATOR, HOST],
     ),
 ];
 

@@ -12,6 +12,8 @@ use crate::workspace;
 
 /// The programs that the scenarios under tests/ run.
 pub(crate) const PROGRAMS: [&str; 3] = ["calendar-api", "calendar-worker", "calendar-simulator"];
+/// The example that they run too.
+const EXAMPLE: &str = "calendar-embedded";
 
 /// The crate that runs them.
 const SCENARIOS: &str = "calendar-e2e";
@@ -26,7 +28,7 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     if packages.is_empty() {
         build.args(["--workspace", "--bins", "--tests"]);
     } else {
-        for program in PROGRAMS {
+        for program in PROGRAMS.iter().chain([&EXAMPLE]) {
             build.args(["--package", program]);
         }
         build.arg("--bins");
