@@ -27,7 +27,7 @@ const SUBSCRIPTIONS: &str = "
             SELECT connection, account, 'infinity' FROM numbers)
     INSERT INTO webhook_subscriptions (calendar_connection_id, account_id, provider, subscription_id,
             client_state, expiration_datetime)
-        SELECT connection, account, 'MICROSOFT', 'subscription-' || n, 'state-' || n, now() + interval '6 days'
+        SELECT connection, account, 'MICROSOFT', 'subscription-' || n, 'sha256:' || encode(sha256(('state-' || n)::bytea), 'hex'), now() + interval '6 days'
         FROM numbers";
 
 /// What was answered, and how fast.

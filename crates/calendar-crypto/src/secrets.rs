@@ -140,11 +140,11 @@ impl Secrets for RingSecrets {
         fingerprint
     }
 
-    /// Compares HMACs, whose comparison ring keeps constant-time, so that lengths do not show either.
-    fn matches(&self, given: &SecretString, expected: &SecretString) -> bool {
+    /// Compares HMACs, whose comparison ring keeps constant-time.
+    fn matches(&self, given: &SecretString, fingerprint: &[u8; 32]) -> bool {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"calendar-crypto: equal secrets");
-        let expected = hmac::sign(&key, expected.expose_secret().as_bytes());
-        hmac::verify(&key, given.expose_secret().as_bytes(), expected.as_ref()).is_ok()
+        let expected = hmac::sign(&key, fingerprint);
+        hmac::verify(&key, &self.fingerprint(given), expected.as_ref()).is_ok()
     }
 
     async fn hash_password(&self, password: &SecretString) -> PortResult<String> {
@@ -327,7 +327,8 @@ mod tests {
     #[test]
     fn the_same_secret_matches_and_no_other() {
         let secrets = RingSecrets::new();
-        let matches = |a: &str, b: &str| secrets.matches(&a.into(), &b.into());
+        let matches =
+            |a: &str, b: &str| secrets.matches(&a.into(), &secrets.fingerprint(&b.into()));
         assert!(matches("", "") && matches("state", "state"));
         for (a, b) in [("state", "statf"), ("state", "stat"), ("", "x")] {
             assert!(!matches(a, b) && !matches(b, a), "{a} {b}");

@@ -78,8 +78,8 @@ pub struct NewSubscription {
     pub provider: CalendarProvider,
     /// What the provider answered.
     pub subscription: ProviderSubscription,
-    /// The secret that each push must carry.
-    pub client_state: SecretString,
+    /// The fingerprint of the secret that each push must carry.
+    pub client_state: [u8; 32],
 }
 
 /// Where a provider is to send its pushes.
@@ -124,8 +124,8 @@ pub struct KnownSubscription {
     pub account_id: AccountId,
     /// The provider's id.
     pub subscription_id: String,
-    /// The secret that each push must carry; one without is never accepted.
-    pub client_state: Option<SecretString>,
+    /// The fingerprint of the secret that each push must carry; one without is never accepted.
+    pub client_state: Option<[u8; 32]>,
 }
 
 /// What to record of the notifications for one subscription.

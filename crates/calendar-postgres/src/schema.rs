@@ -559,7 +559,7 @@ diesel::table! {
         resource_path -> Nullable<Varchar>,
         /// When it ends unless renewed.
         expiration_datetime -> Timestamptz,
-        /// Secret that each push must carry.
+        /// sha256: and the SHA-256, in hex, of the secret that each push must carry.
         #[max_length = 255]
         client_state -> Nullable<Varchar>,
         /// Where the provider sends pushes.

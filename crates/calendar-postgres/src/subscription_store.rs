@@ -19,9 +19,10 @@ use calendar_domain::subscription::{
 };
 use calendar_domain::sync::Lease;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::AsyncPgConnection;
-use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -72,8 +73,8 @@ struct KnownRow {
     account_id: Uuid,
     #[diesel(sql_type = Text)]
     subscription_id: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    client_state: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    client_state: Option<Vec<u8>>,
 }
 
 /// `$1` to `$3` the lease. One row for each live connection, the one to stand on first.
@@ -187,7 +188,8 @@ const START_SUBSCRIPTION: &str = "
     INSERT INTO webhook_subscriptions AS w (id, account_id, calendar_connection_id, provider,
         subscription_id, resource_path, notification_url, expiration_datetime, client_state, is_active,
         created_at, updated_at)
-    VALUES ($5, $1, $6, $3::text::calendar_provider, $4, $7, $8, $9, $10, true, $2, $2)
+    VALUES ($5, $1, $6, $3::text::calendar_provider, $4, $7, $8, $9,
+        'sha256:' || encode($10, 'hex'), true, $2, $2)
     ON CONFLICT (subscription_id, provider) DO UPDATE SET account_id = excluded.account_id,
         calendar_connection_id = excluded.calendar_connection_id,
         resource_path = excluded.resource_path, notification_url = excluded.notification_url,
@@ -230,7 +232,7 @@ async fn start(
         .bind::<Text, _>(subscription.resource_path.as_str())
         .bind::<Text, _>(subscription.notification_url.as_str())
         .bind::<Timestamptz, _>(subscription.expires_at)
-        .bind::<Text, _>(client_state.expose_secret())
+        .bind::<Binary, _>(client_state.as_slice())
         .run(connection)
         .await?;
     if stored == 0 {
@@ -253,7 +255,8 @@ impl SubscriptionStore for PgSubscriptionStore {
             .filter(|id| !id.contains('\0'))
             .collect();
         let sql = "
-            SELECT w.id, w.account_id, w.subscription_id, w.client_state
+            SELECT w.id, w.account_id, w.subscription_id,
+                decode(substring(w.client_state FROM '^sha256:([0-9a-f]{64})$'), 'hex') AS client_state
             FROM webhook_subscriptions AS w JOIN calendar_accounts AS a ON a.id = w.account_id
             WHERE w.subscription_id = ANY ($2) AND w.provider = $1::text::calendar_provider
               AND a.deleted_at IS NULL";
@@ -267,7 +270,7 @@ impl SubscriptionStore for PgSubscriptionStore {
             id: SubscriptionId(row.id),
             account_id: AccountId(row.account_id),
             subscription_id: row.subscription_id,
-            client_state: row.client_state.map(SecretString::from),
+            client_state: row.client_state.and_then(|bytes| bytes.try_into().ok()),
         });
         Ok(known.collect())
     }

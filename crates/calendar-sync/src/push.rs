@@ -149,7 +149,7 @@ impl PushRun<'_, '_> {
             connection_id: anchor,
             provider: self.provider,
             subscription,
-            client_state,
+            client_state: self.secrets.fingerprint(&client_state),
         };
         if let Err(error) = self.subscriptions.start(&self.access.lease, new, now).await {
             // Nobody will know of it: the calendar was disconnected meanwhile, or the database is away. But

@@ -126,6 +126,10 @@ impl Ports {
         secrets
             .expect_generate()
             .returning(|| Ok(SecretString::from("state")));
+        secrets
+            .expect_fingerprint()
+            .withf(|secret| secret.expose_secret() == "state")
+            .returning(|_| [7; 32]);
         let provider = Provider {
             authorizer: Arc::new(self.authorizer),
             directory: Arc::new(MockCalendarDirectory::new()),
@@ -298,7 +302,7 @@ fn expect_new(ports: &mut Ports) {
         .withf(|lease, new, _| {
             lease.fence == 7
                 && new.subscription.subscription_id == "new"
-                && new.client_state.expose_secret() == "state"
+                && new.client_state == [7; 32]
                 && new.subscription.expires_at == NOW + WEEK
         })
         .times(1)

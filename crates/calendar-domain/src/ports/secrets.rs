@@ -15,8 +15,8 @@ pub trait Secrets: Send + Sync {
     /// SHA-256 of a secret: what is stored of it.
     fn fingerprint(&self, secret: &SecretString) -> [u8; 32];
 
-    /// Whether two secrets are the same, in a time that does not depend on where they differ.
-    fn matches(&self, given: &SecretString, expected: &SecretString) -> bool;
+    /// Whether a secret has this fingerprint, in a time that does not depend on how they differ.
+    fn matches(&self, given: &SecretString, fingerprint: &[u8; 32]) -> bool;
 
     /// A PHC string (argon2id) of a password. Takes long on purpose; MUST NOT block the runtime.
     async fn hash_password(&self, password: &SecretString) -> PortResult<String>;

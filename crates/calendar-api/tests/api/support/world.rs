@@ -124,8 +124,8 @@ impl Secrets for World {
             .unwrap()
     }
 
-    fn matches(&self, given: &SecretString, expected: &SecretString) -> bool {
-        given.expose_secret() == expected.expose_secret()
+    fn matches(&self, given: &SecretString, fingerprint: &[u8; 32]) -> bool {
+        self.fingerprint(given) == *fingerprint
     }
 
     async fn hash_password(&self, password: &SecretString) -> PortResult<String> {
@@ -443,7 +443,7 @@ impl SubscriptionStore for World {
                 id: known.id,
                 account_id: id(900).into(),
                 subscription_id: known.subscription_id.clone(),
-                client_state: Some(state_of(&known.subscription_id).into()),
+                client_state: Some(self.fingerprint(&state_of(&known.subscription_id).into())),
             })
             .collect())
     }
