@@ -57,6 +57,16 @@ impl Process {
         self.log.lock().expect("nobody panics with it").clone()
     }
 
+    /// The most memory that it has used at once so far, in bytes (Linux: `VmHWM`).
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("it has not ended");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kibibytes.expect("a number") * 1024
+    }
+
     /// Sends a signal, as `kill` would.
     pub async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it has not ended").to_string();
