@@ -3,6 +3,26 @@
 //! [`router`] makes an `axum::Router` of an [`AppState`], which is ports and use cases: a host program
 //! can nest it into its own. Serve it with connection info (`into_make_service_with_connect_info`), so
 //! that sign-in is limited per address; without it, all callers share one limit.
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//!
+//! use axum::Router;
+//! use axum::routing::get;
+//! use calendar_api::{ApiSettings, AppState, Ports};
+//!
+//! /// `settings.public_url` ends with `/calendar`.
+//! async fn serve(ports: Ports, settings: ApiSettings) -> std::io::Result<()> {
+//!     let app = Router::new()
+//!         .route("/", get(async || "the intranet"))
+//!         .nest("/calendar", calendar_api::router(AppState::new(ports, settings)))
+//!         .into_make_service_with_connect_info::<SocketAddr>();
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!     axum::serve(listener, app).await
+//! }
+//! ```
+//!
+//! Feature `bin` (by default): the program, with its adapters. A host program turns it off.
 
 mod check;
 mod cursor;

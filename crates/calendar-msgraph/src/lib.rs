@@ -1,5 +1,27 @@
 //! Microsoft Graph and Entra behind the domain's ports: [`MsGraph`] signs users in, lists calendars,
 //! reads their change feeds and subscribes to pushes. docs/microsoft.md has the mapping tables.
+//!
+//! For programs that offer Microsoft: all four ports of `calendar_sync::Provider` are one [`MsGraph`].
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use calendar_domain::account::AuthorizationRequest;
+//! use calendar_domain::ports::{Authorizer as _, Clock};
+//! use calendar_msgraph::{MicrosoftConfig, MsGraph};
+//!
+//! # fn example(clock: Arc<dyn Clock>) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = MicrosoftConfig::new("00000000-0000-0000-0000-000000000000");
+//! config.tenant = "contoso.onmicrosoft.com".to_owned();
+//! let microsoft = MsGraph::new(config, clock)?;
+//! let url = microsoft.authorize_url(&AuthorizationRequest {
+//!     state: "comes back to the callback".into(),
+//!     code_verifier: "forty-three-to-a-hundred-and-28-characters-".into(),
+//!     redirect_uri: "https://intranet.example/calendar/v1/oauth/callback".to_owned(),
+//!     shared: false,
+//! })?;
+//! # Ok(()) }
+//! ```
 
 mod claims;
 mod config;

@@ -2,6 +2,30 @@
 //!
 //! [`Database`] is the pool, [`migrate`] brings a database up to date, and each port of the domain
 //! that stores something has its `Pg…` type here, in a file of the port's name.
+//!
+//! For programs that wire the ports: calendar-api, calendar-worker, and host programs, which may have a pool of
+//! their own ([`Database::from_pool`]).
+//!
+//! ```no_run
+//! use calendar_domain::ports::UserStore as _;
+//! use calendar_postgres::{Database, PgConfig, PgUserStore};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "postgres://calendar@localhost/calendar?options=-c%20search_path%3Dcalendar";
+//! # #[cfg(feature = "migrations")]
+//! for migration in calendar_postgres::migrate(&url.into()).await? {
+//!     tracing::info!(migration, "applied");
+//! }
+//! let database = Database::connect(PgConfig {
+//!     url: url.into(),
+//!     max_connections: 16,
+//! })?;
+//! let users = PgUserStore::new(database);
+//! let ann = users.by_email("ann@example.com").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Features: `migrations` (by default) embeds the migrations; `testing` makes a database for each test.
 
 mod codes;
 mod connect_session_store;

@@ -2,6 +2,20 @@
 //!
 //! Nothing here knows of HTTP or SQL: a host program of one's own can use the same configuration
 //! and the same clean stop.
+//!
+//! ```no_run
+//! use calendar_runtime::{ErrorChain, shutdown};
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! // True from the first SIGTERM or SIGINT on; a host program can as well make such a flag of its own.
+//! let stop = shutdown::listen()?;
+//! shutdown::stopped(stop).await;
+//! # let error = std::io::Error::other("refused");
+//! tracing::warn!(error = %ErrorChain(&error), "each cause once, on one line");
+//! # Ok(()) }
+//! ```
+//!
+//! Feature `config` (by default): the environment variables, command lines and logs of the programs.
 
 #[cfg(feature = "config")]
 pub mod cli;

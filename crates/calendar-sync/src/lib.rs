@@ -3,6 +3,44 @@
 //!
 //! A use case talks to ports only (`calendar_domain::ports`); who implements them is wired by the
 //! binaries. Each is a struct of its ports with one async method `run`.
+//!
+//! For programs that embed the service: calendar-api and calendar-worker call these, and so can the routes of
+//! a host program.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use calendar_domain::account::CalendarChoice;
+//! use calendar_domain::ids::UserId;
+//! use calendar_domain::ports::{Clock, ConnectSessionStore, Secrets};
+//! use calendar_domain::provider::CalendarProvider;
+//! use calendar_sync::{Providers, StartConnect, StartConnectError, StartConnectInput};
+//!
+//! /// Where to send the browser of a user who wants to connect Outlook.
+//! async fn connect_outlook(
+//!     user_id: UserId,
+//!     connect_sessions: Arc<dyn ConnectSessionStore>,
+//!     providers: Arc<Providers>,
+//!     secrets: Arc<dyn Secrets>,
+//!     clock: Arc<dyn Clock>,
+//! ) -> Result<String, StartConnectError> {
+//!     let start = StartConnect {
+//!         connect_sessions,
+//!         providers,
+//!         secrets,
+//!         clock,
+//!         redirect_uri: "https://intranet.example/calendar/v1/oauth/callback".to_owned(),
+//!     };
+//!     let input = StartConnectInput {
+//!         user_id,
+//!         provider: CalendarProvider::Microsoft,
+//!         delegate_email: None,
+//!         calendars: CalendarChoice::Primary,
+//!         return_url: None,
+//!     };
+//!     Ok(start.run(input).await?.authorize_url)
+//! }
+//! ```
 
 #[macro_use]
 mod access;
