@@ -43,7 +43,7 @@ pub(crate) async fn run() -> Result<()> {
     )
     .await?;
     step(&mut times, "tests", test::run(&[])).await?;
-    let doc = ["--workspace", "--no-deps", "--quiet"];
+    let doc = ["--workspace", "--no-deps", "--all-features", "--quiet"];
     let strict = [("RUSTDOCFLAGS", "-D warnings")];
     step(&mut times, "documentation", run_cargo("doc", &doc, &strict)).await?;
     // With the programs that the tests built.
