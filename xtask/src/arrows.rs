@@ -113,7 +113,7 @@ fn rule(name: &str) -> Option<Rule> {
 }
 
 /// Crates of others that only some of ours may name.
-const KEEPERS: [(&[&str], &[&str]); 4] = [
+const KEEPERS: [(&[&str], &[&str]); 5] = [
     (
         &["diesel", "diesel-async", "diesel_migrations", "deadpool"],
         // The host has a pool of its own.
@@ -136,6 +136,10 @@ const KEEPERS: [(&[&str], &[&str]); 4] = [
     (
         &["axum", "axum-extra", "tower-http"],
         &["calendar-api", SIMULATOR, HOST],
+    ),
+    (
+        &["utoipa", "utoipa-axum", "utoipa-swagger-ui"],
+        &["calendar-api"],
     ),
 ];
 

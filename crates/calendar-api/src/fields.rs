@@ -15,6 +15,8 @@ pub(crate) type Checked<T> = Result<T, Cow<'static, str>>;
 pub(crate) struct Fields {
     place: Place,
     values: Map<String, Value>,
+    /// The names that were asked for.
+    known: Vec<&'static str>,
     errors: Vec<FieldError>,
 }
 
@@ -24,6 +26,7 @@ impl Fields {
         Self {
             place: Place::Body,
             values,
+            known: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -33,6 +36,7 @@ impl Fields {
         let mut fields = Self {
             place: Place::Query,
             values: Map::new(),
+            known: Vec::new(),
             errors: Vec::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -64,9 +68,10 @@ impl Fields {
     /// A field that may be left out. `null` is a value, and as such for the check to judge.
     pub(crate) fn optional<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         check: impl FnOnce(Value) -> Checked<T>,
     ) -> Option<T> {
+        self.known.push(name);
         match check(self.values.remove(name)?) {
             Ok(value) => Some(value),
             Err(detail) => {
@@ -79,10 +84,11 @@ impl Fields {
     /// A field that must be there. `None` always goes with an error.
     pub(crate) fn required<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         check: impl FnOnce(Value) -> Checked<T>,
     ) -> Option<T> {
         if !self.values.contains_key(name) {
+            self.known.push(name);
             self.error(name, "is missing");
             return None;
         }
@@ -104,7 +110,12 @@ impl Fields {
     /// together, and may use `?` on required fields.
     pub(crate) fn finish<T>(mut self, make: impl FnOnce() -> Option<T>) -> Result<T, Problem> {
         for name in std::mem::take(&mut self.values).keys() {
-            self.error(name, "is not known here");
+            let known = if self.known.is_empty() {
+                "none".to_owned()
+            } else {
+                self.known.join(", ")
+            };
+            self.error(name, format!("is not known here; known: {known}"));
         }
         if !self.errors.is_empty() {
             return Err(Problem::invalid(self.errors));

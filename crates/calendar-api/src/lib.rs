@@ -25,6 +25,7 @@
 //! Feature `bin` (by default): the program, with its adapters. A host program turns it off.
 
 mod check;
+mod contract;
 mod cursor;
 mod extract;
 mod fields;
@@ -40,56 +41,58 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use problem::Problem;
 use routes::{
-    connect_session, connection, event, health, oauth_callback, session, subscription, user,
-    webhook,
+    connect_session, connection, event, health, oauth_callback, openapi, session, subscription,
+    user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
 /// All endpoints.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/users", post(user::sign_up))
-        .route(
-            "/v1/sessions",
-            post(session::sign_in).delete(session::sign_out),
-        )
-        .route(
-            "/v1/me",
-            get(user::show).patch(user::change).delete(user::delete),
-        )
-        .route("/v1/connect_sessions", post(connect_session::create))
-        .route(
-            CALLBACK_PATH,
-            get(oauth_callback::callback).head(oauth_callback::refuse_head),
-        )
-        .route("/v1/connections", get(connection::list))
-        .route(
-            "/v1/connections/{id}",
-            delete(connection::disconnect)
-                .get(connection::show)
-                .patch(connection::change),
-        )
-        .route("/v1/connections/{id}/sync", post(connection::sync))
-        .route(
-            "/v1/connections/{id}/subscriptions",
-            get(subscription::list),
-        )
-        .route("/v1/events", get(event::list))
-        .route("/v1/events/{id}", get(event::show))
-        .route("/webhooks/microsoft", post(webhook::microsoft))
-        .route("/webhooks/microsoft/lifecycle", post(webhook::microsoft))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+    Router::from(routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe::observe))
         .with_state(state)
+}
+
+/// The contract of all endpoints: OpenAPI 3.1 as JSON.
+#[must_use]
+pub fn openapi() -> &'static str {
+    &contract::DOCUMENT
+}
+
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(user::sign_up))
+        .routes(routes!(session::sign_in, session::sign_out))
+        .routes(routes!(user::show, user::change, user::delete))
+        .routes(routes!(connect_session::create))
+        .routes(
+            routes!(oauth_callback::callback)
+                .map(|methods| methods.head(oauth_callback::refuse_head)),
+        )
+        .routes(routes!(connection::list))
+        .routes(routes!(
+            connection::show,
+            connection::change,
+            connection::disconnect
+        ))
+        .routes(routes!(connection::sync))
+        .routes(routes!(subscription::list))
+        .routes(routes!(event::list))
+        .routes(routes!(event::show))
+        .routes(routes!(webhook::microsoft))
+        .routes(routes!(webhook::microsoft_lifecycle))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(openapi::openapi))
 }
 
 async fn no_route() -> Problem {

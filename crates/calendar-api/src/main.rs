@@ -38,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Bring the database up to date, and exit.
     Migrate,
+    /// Print the contract (OpenAPI 3.1), and exit.
+    Openapi,
 }
 
 #[tokio::main]
@@ -49,6 +51,10 @@ async fn main() -> ExitCode {
             Ok(config) => end(migrate(&config).await),
             Err(error) => cli::refuse("calendar-api", &error),
         },
+        Some(Command::Openapi) => {
+            cli::print(&calendar_api::openapi());
+            ExitCode::SUCCESS
+        }
         None => {
             let read = Config::read(&environment, CHECKS)
                 .and_then(|config| Adapters::new(&config).map(|adapters| (config, adapters)));
@@ -150,7 +156,8 @@ mod tests {
         let parse = |arguments: &[&str]| {
             Arguments::try_parse_from([&["calendar-api"], arguments].concat()).is_ok()
         };
-        assert!(parse(&[]) && parse(&["migrate"]) && parse(&["--print-config"]));
+        assert!(parse(&[]) && parse(&["migrate"]) && parse(&["openapi"]));
+        assert!(parse(&["--print-config"]));
         assert!(!parse(&["--print-config", "migrate"]));
         assert!(!parse(&["migrate", "--print-config"]));
     }

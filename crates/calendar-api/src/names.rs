@@ -1,146 +1,196 @@
 //! How the domain's enums are called in JSON and in queries.
 
-use calendar_domain::connection::ConnectionStatus;
-use calendar_domain::event::{
-    AttendeeType, EventImportance, EventStatus, ReminderMethod, RsvpStatus, Sensitivity, ShowAs,
-};
-use calendar_domain::query::EventView;
-use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceEndType};
 use calendar_domain::subscription::{PushHealth, WebhookSubscription};
+use calendar_domain::{connection, event, provider, query, recurrence};
+use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
-/// `status` of events.
-pub(crate) const EVENT_STATUS: &[(&str, EventStatus)] = &[
-    ("confirmed", EventStatus::Confirmed),
-    ("tentative", EventStatus::Tentative),
-    ("cancelled", EventStatus::Cancelled),
+/// `status` of events in queries.
+pub(crate) const EVENT_STATUS: &[(&str, event::EventStatus)] = &[
+    ("confirmed", event::EventStatus::Confirmed),
+    ("tentative", event::EventStatus::Tentative),
+    ("cancelled", event::EventStatus::Cancelled),
 ];
 
-/// `importance`.
-pub(crate) const IMPORTANCE: &[(&str, EventImportance)] = &[
-    ("low", EventImportance::Low),
-    ("normal", EventImportance::Normal),
-    ("high", EventImportance::High),
+/// `importance` in queries.
+pub(crate) const IMPORTANCE: &[(&str, event::EventImportance)] = &[
+    ("low", event::EventImportance::Low),
+    ("normal", event::EventImportance::Normal),
+    ("high", event::EventImportance::High),
 ];
 
 /// `view`.
-pub(crate) const VIEW: &[(&str, EventView)] = &[
-    ("instances", EventView::Instances),
-    ("series", EventView::Series),
+pub(crate) const VIEW: &[(&str, query::EventView)] = &[
+    ("instances", query::EventView::Instances),
+    ("series", query::EventView::Series),
 ];
 
-/// Name of a value of an enum that queries name, too.
-pub(crate) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
-    names
-        .iter()
-        .find(|(_, named)| named == value)
-        .map_or("unknown", |(name, _)| name)
+/// An enum of the contract for each of the domain's; a value that has no name does not compile.
+macro_rules! named {
+    ($($(#[$doc:meta])* $name:ident of $of:ty { $($variant:ident,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub(crate) enum $name { $($variant,)+ }
+
+        impl From<$of> for $name {
+            fn from(value: $of) -> Self {
+                match value {
+                    $(<$of>::$variant => Self::$variant,)+
+                }
+            }
+        }
+    )+};
 }
 
-pub(crate) fn connection_status(status: ConnectionStatus) -> &'static str {
-    match status {
-        ConnectionStatus::Connected => "connected",
-        ConnectionStatus::Syncing => "syncing",
-        ConnectionStatus::NeedsReauth => "needs_reauth",
-        ConnectionStatus::Paused => "paused",
-        ConnectionStatus::Failing => "failing",
+named! {
+    /// A calendar provider.
+    Provider of provider::CalendarProvider {
+        Google,
+        Microsoft,
+        Apple,
+    }
+
+    /// How a connection is doing: `connected`, and its calendar is kept up to date; `syncing`, its first
+    /// pass is on its way; `needs_reauth`, the user has to sign in at the provider again; `paused` by the
+    /// user; `failing`, and tried again.
+    ConnectionStatus of connection::ConnectionStatus {
+        Connected,
+        Syncing,
+        NeedsReauth,
+        Paused,
+        Failing,
+    }
+
+    /// The status of an event (STATUS of RFC 5545).
+    EventStatus of event::EventStatus {
+        Confirmed,
+        Tentative,
+        Cancelled,
+    }
+
+    /// The priority of an event.
+    Importance of event::EventImportance {
+        Low,
+        Normal,
+        High,
+    }
+
+    /// Events as they happen, or series as they are kept.
+    EventView of query::EventView {
+        Instances,
+        Series,
+    }
+
+    /// How an event's time shows to others.
+    ShowAs of event::ShowAs {
+        Free,
+        Tentative,
+        Busy,
+        Oof,
+        WorkingElsewhere,
+        Unknown,
+    }
+
+    /// Who may see an event (CLASS of RFC 5545).
+    Sensitivity of event::Sensitivity {
+        Normal,
+        Personal,
+        Private,
+        Confidential,
+    }
+
+    /// What an attendee answered (PARTSTAT of RFC 5545).
+    RsvpStatus of event::RsvpStatus {
+        NeedsAction,
+        Accepted,
+        Declined,
+        Tentative,
+    }
+
+    /// Who has to come; a room or a thing is a `resource`.
+    AttendeeType of event::AttendeeType {
+        Required,
+        Optional,
+        Resource,
+    }
+
+    /// How one is reminded.
+    ReminderMethod of event::ReminderMethod {
+        Popup,
+        Email,
+        Sms,
+    }
+
+    /// FREQ of RFC 5545.
+    Frequency of recurrence::Frequency {
+        Daily,
+        Weekly,
+        Monthly,
+        Yearly,
+    }
+
+    /// How a series ends.
+    RecurrenceEndType of recurrence::RecurrenceEndType {
+        Never,
+        UntilDate,
+        AfterCount,
+    }
+
+    /// By which kind of day a month or a year repeats.
+    MonthDayType of recurrence::MonthDayType {
+        DayOfMonth,
+        DayOfWeek,
     }
 }
 
-pub(crate) fn push_state(push: PushHealth) -> &'static str {
-    match push {
-        PushHealth::Healthy { .. } => "healthy",
-        PushHealth::Stale { .. } => "stale",
-        PushHealth::Unsupported => "unsupported",
-        PushHealth::Off => "off",
+/// Whether the provider's pushes can be relied on: `healthy`; `stale`, a change came without one; `unsupported`,
+/// the calendar gives none; `off`, there is no subscription at the moment.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PushState {
+    Healthy,
+    Stale,
+    Unsupported,
+    Off,
+}
+
+impl From<PushHealth> for PushState {
+    fn from(push: PushHealth) -> Self {
+        match push {
+            PushHealth::Healthy { .. } => Self::Healthy,
+            PushHealth::Stale { .. } => Self::Stale,
+            PushHealth::Unsupported => Self::Unsupported,
+            PushHealth::Off => Self::Off,
+        }
     }
 }
 
-/// A subscription that nobody ended is found expired by the renewals a while after its end.
-pub(crate) fn subscription_state(
-    subscription: &WebhookSubscription,
-    now: OffsetDateTime,
-) -> &'static str {
-    let until = if subscription.is_active {
-        now
-    } else {
-        // A row that is not active any more does not change: that is when it ended.
-        subscription.updated_at
-    };
-    if until >= subscription.expires_at {
-        "expired"
-    } else if subscription.is_active {
-        "active"
-    } else {
-        "ended"
-    }
+/// `active`; `expired` at its end; `ended` before it.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SubscriptionState {
+    Active,
+    Expired,
+    Ended,
 }
 
-pub(crate) fn show_as(show_as: ShowAs) -> &'static str {
-    match show_as {
-        ShowAs::Free => "free",
-        ShowAs::Tentative => "tentative",
-        ShowAs::Busy => "busy",
-        ShowAs::Oof => "oof",
-        ShowAs::WorkingElsewhere => "working_elsewhere",
-        ShowAs::Unknown => "unknown",
-    }
-}
-
-pub(crate) fn sensitivity(sensitivity: Sensitivity) -> &'static str {
-    match sensitivity {
-        Sensitivity::Normal => "normal",
-        Sensitivity::Personal => "personal",
-        Sensitivity::Private => "private",
-        Sensitivity::Confidential => "confidential",
-    }
-}
-
-pub(crate) fn rsvp_status(status: RsvpStatus) -> &'static str {
-    match status {
-        RsvpStatus::NeedsAction => "needs_action",
-        RsvpStatus::Accepted => "accepted",
-        RsvpStatus::Declined => "declined",
-        RsvpStatus::Tentative => "tentative",
-    }
-}
-
-pub(crate) fn attendee_type(attendee_type: AttendeeType) -> &'static str {
-    match attendee_type {
-        AttendeeType::Required => "required",
-        AttendeeType::Optional => "optional",
-        AttendeeType::Resource => "resource",
-    }
-}
-
-pub(crate) fn reminder_method(method: ReminderMethod) -> &'static str {
-    match method {
-        ReminderMethod::Popup => "popup",
-        ReminderMethod::Email => "email",
-        ReminderMethod::Sms => "sms",
-    }
-}
-
-pub(crate) fn frequency(frequency: Frequency) -> &'static str {
-    match frequency {
-        Frequency::Daily => "daily",
-        Frequency::Weekly => "weekly",
-        Frequency::Monthly => "monthly",
-        Frequency::Yearly => "yearly",
-    }
-}
-
-pub(crate) fn recurrence_end_type(end_type: RecurrenceEndType) -> &'static str {
-    match end_type {
-        RecurrenceEndType::Never => "never",
-        RecurrenceEndType::UntilDate => "until_date",
-        RecurrenceEndType::AfterCount => "after_count",
-    }
-}
-
-pub(crate) fn month_day_type(month_day_type: MonthDayType) -> &'static str {
-    match month_day_type {
-        MonthDayType::DayOfMonth => "day_of_month",
-        MonthDayType::DayOfWeek => "day_of_week",
+impl SubscriptionState {
+    /// A subscription that nobody ended is found expired by the renewals a while after its end.
+    pub(crate) fn of(subscription: &WebhookSubscription, now: OffsetDateTime) -> Self {
+        let until = if subscription.is_active {
+            now
+        } else {
+            // A row that is not active any more does not change: that is when it ended.
+            subscription.updated_at
+        };
+        if until >= subscription.expires_at {
+            Self::Expired
+        } else if subscription.is_active {
+            Self::Active
+        } else {
+            Self::Ended
+        }
     }
 }

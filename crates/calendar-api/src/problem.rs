@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_runtime::ErrorChain;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How long a caller is asked to wait when something of ours is down and does not say how long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Where a wrong value stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Place {
     /// In the JSON body.
@@ -25,14 +26,16 @@ pub(crate) enum Place {
 }
 
 /// One wrong value. The detail never repeats the value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
     /// Where it stands.
     #[serde(rename = "in")]
     pub(crate) place: Place,
     /// JSON Pointer (RFC 6901) of the field, or `/` and the name of the parameter.
+    #[schema(examples("/email"))]
     pub(crate) pointer: String,
     /// What is wrong with it.
+    #[schema(examples("is not an e-mail address"))]
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -51,14 +54,24 @@ pub(crate) struct Problem {
     pub(crate) cause: Option<String>,
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// An error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// Always `about:blank`: `code` says which problem it is.
     r#type: &'static str,
+    /// The status in words.
     title: &'a str,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// Which problem it is; stable.
     code: &'a str,
+    /// What it is about, for people.
     detail: &'a str,
+    /// As in the header `x-request-id`; the service's logs carry it, too.
     request_id: &'a str,
+    /// With `invalid_input`: every wrong value.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }

@@ -7,29 +7,68 @@ use calendar_domain::connection::{CalendarConnection, ConnectionChange, Connecti
 use calendar_domain::ids::{AccountId, ConnectionId, UserId};
 use calendar_domain::subscription::PushHealth;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::check;
-use crate::cursor::{self, Scope};
+use crate::cursor::Scope;
 use crate::extract::{Caller, JsonBody, NoQuery, PathId, Query};
+use crate::fields::Fields;
 use crate::names;
 use crate::problem::Problem;
-use crate::respond::{Instant, ListResponse, WindowResponse};
+use crate::respond::{Instant, ListResponse, PageQuery, WindowResponse};
 use crate::state::AppState;
 
-/// A connection.
-#[derive(Debug, Serialize)]
+/// What to change of a connection; what is not named stays.
+#[derive(ToSchema)]
+#[schema(as = ConnectionChange)]
+pub(crate) struct ConnectionChangeBody {
+    /// Whether it is left alone, or synced again.
+    #[schema(nullable = false)]
+    paused: Option<bool>,
+    #[schema(nullable = false, min_length = 1, max_length = 255, examples("Work"))]
+    calendar_name: Option<String>,
+    #[schema(nullable = false, pattern = "^#[0-9A-Fa-f]{6}$", examples("#1a2b3c"))]
+    calendar_color: Option<String>,
+}
+
+impl ConnectionChangeBody {
+    fn read(mut fields: Fields) -> Result<Self, Problem> {
+        let paused = fields.optional("paused", check::boolean);
+        let calendar_name = fields.optional("calendar_name", check::line(1..=255));
+        let calendar_color = fields.optional("calendar_color", check::color);
+        fields.finish(|| {
+            Some(Self {
+                paused,
+                calendar_name,
+                calendar_color,
+            })
+        })
+    }
+}
+
+/// A connection: one calendar that is kept in sync.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Connection)]
 pub(crate) struct ConnectionResponse {
+    #[schema(value_type = Uuid)]
     id: ConnectionId,
-    provider: &'static str,
+    provider: names::Provider,
+    /// The sign-in at the provider that it is read with.
+    #[schema(value_type = Option<Uuid>)]
     account_id: Option<AccountId>,
     account_email: Option<String>,
+    /// The provider's id.
     calendar_id: String,
+    #[schema(examples("Calendar"))]
     calendar_name: Option<String>,
+    /// `#rrggbb`.
+    #[schema(examples("#1a2b3c"))]
     calendar_color: Option<String>,
     is_primary: bool,
     can_edit: bool,
+    /// Whose calendar it is, where it is read as a delegate.
     delegate_email: Option<String>,
-    status: &'static str,
+    status: names::ConnectionStatus,
     /// How fresh the store is: when the last pass over the calendar ended. Holds within `window`.
     as_of: Option<Instant>,
     window: Option<WindowResponse>,
@@ -42,20 +81,27 @@ pub(crate) struct ConnectionResponse {
     updated_at: Instant,
 }
 
-#[derive(Debug, Serialize)]
+/// Why the last pass failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LastError)]
 struct LastErrorResponse {
+    /// Stable.
     code: String,
     at: Instant,
 }
 
 /// How the provider tells us of changes; where its pushes cannot be relied on, connections are polled.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Push)]
 struct PushResponse {
-    state: &'static str,
+    state: names::PushState,
+    /// When the subscription behind it ends, unless it is renewed.
     expires_at: Option<Instant>,
 }
 
-#[derive(Debug, Serialize)]
+/// How much there is of a calendar.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Counts)]
 struct CountsResponse {
     events: u64,
     /// Set aside because they could not be read, in the last full pass and since.
@@ -71,7 +117,7 @@ impl From<PushHealth> for PushResponse {
             PushHealth::Unsupported | PushHealth::Off => None,
         };
         Self {
-            state: names::push_state(push),
+            state: push.into(),
             expires_at,
         }
     }
@@ -82,7 +128,7 @@ impl From<CalendarConnection> for ConnectionResponse {
         let last_synced_at = connection.last_synced_at.map(Instant);
         Self {
             id: connection.id,
-            provider: connection.provider.as_str(),
+            provider: connection.provider.into(),
             account_id: connection.account_id,
             account_email: connection.account_email,
             calendar_id: connection.calendar_id,
@@ -91,7 +137,7 @@ impl From<CalendarConnection> for ConnectionResponse {
             is_primary: connection.is_primary,
             can_edit: connection.can_edit,
             delegate_email: connection.delegate_email,
-            status: names::connection_status(connection.status),
+            status: connection.status.into(),
             as_of: last_synced_at,
             window: connection.window.map(Into::into),
             last_synced_at,
@@ -133,24 +179,32 @@ pub(super) fn unknown() -> Problem {
     )
 }
 
-/// `GET /v1/connections`.
+/// List the connections
+#[utoipa::path(
+    get,
+    path = "/v1/connections",
+    operation_id = "list_connections",
+    tag = "connections",
+    params(PageQuery),
+    responses((status = 200, description = "A page of the user's connections.", body = ListResponse<ConnectionResponse>)),
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
     Query(mut fields): Query,
 ) -> Result<Json<ListResponse<ConnectionResponse>>, Problem> {
-    let limit = fields.optional("limit", check::number(1..=500));
-    let after = fields.optional("cursor", cursor::text);
+    let query = PageQuery::read(&mut fields);
     fields.finish(|| Some(()))?;
     let scope = Scope::new(format!("connections of {}", caller.user_id));
-    let after = after
+    let after = query
+        .cursor
         .map(|cursor| scope.read_connection(&cursor))
         .transpose()?;
     let page = state
         .0
         .ports
         .connections
-        .list(caller.user_id, after, limit.unwrap_or(50))
+        .list(caller.user_id, after, query.limit)
         .await?;
     Ok(Json(ListResponse {
         data: page.items.into_iter().map(Into::into).collect(),
@@ -158,7 +212,18 @@ pub(crate) async fn list(
     }))
 }
 
-/// `GET /v1/connections/{id}`.
+/// Show a connection
+#[utoipa::path(
+    get,
+    path = "/v1/connections/{id}",
+    operation_id = "show_connection",
+    tag = "connections",
+    params(("id" = Uuid, Path, description = "The connection.")),
+    responses(
+        (status = 200, description = "The connection.", body = ConnectionResponse),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+    ),
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
@@ -168,24 +233,32 @@ pub(crate) async fn show(
     Ok(Json(find(&state, caller.user_id, id.into()).await?.into()))
 }
 
-/// `PATCH /v1/connections/{id}`: `paused`, `calendar_name`, `calendar_color`.
+/// Pause, resume or rename a connection
+#[utoipa::path(
+    patch,
+    path = "/v1/connections/{id}",
+    operation_id = "change_connection",
+    tag = "connections",
+    params(("id" = Uuid, Path, description = "The connection.")),
+    request_body = ConnectionChangeBody,
+    responses(
+        (status = 200, description = "The connection as it is now.", body = ConnectionResponse),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+    ),
+)]
 pub(crate) async fn change(
     State(state): State<AppState>,
     caller: Caller,
     PathId(id): PathId,
     _: NoQuery,
-    JsonBody(mut fields): JsonBody,
+    JsonBody(fields): JsonBody,
 ) -> Result<Json<ConnectionResponse>, Problem> {
-    let paused = fields.optional("paused", check::boolean);
-    let calendar_name = fields.optional("calendar_name", check::line(1..=255));
-    let calendar_color = fields.optional("calendar_color", check::color);
-    let change = fields.finish(|| {
-        Some(ConnectionChange {
-            paused,
-            calendar_name,
-            calendar_color,
-        })
-    })?;
+    let body = ConnectionChangeBody::read(fields)?;
+    let change = ConnectionChange {
+        paused: body.paused,
+        calendar_name: body.calendar_name,
+        calendar_color: body.calendar_color,
+    };
     let now = state.0.ports.clock.now();
     let changed = state
         .0
@@ -196,7 +269,20 @@ pub(crate) async fn change(
     Ok(Json(changed.ok_or_else(unknown)?.into()))
 }
 
-/// `DELETE /v1/connections/{id}`: ends its subscription at the provider, too, if no other needs it.
+/// Disconnect a calendar
+///
+/// Ends its subscription at the provider, too, if no other needs it.
+#[utoipa::path(
+    delete,
+    path = "/v1/connections/{id}",
+    operation_id = "disconnect",
+    tag = "connections",
+    params(("id" = Uuid, Path, description = "The connection.")),
+    responses(
+        (status = 204, description = "Disconnected."),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+    ),
+)]
 pub(crate) async fn disconnect(
     State(state): State<AppState>,
     caller: Caller,
@@ -210,7 +296,22 @@ pub(crate) async fn disconnect(
     }
 }
 
-/// `POST /v1/connections/{id}/sync`: due now. A body, if there is one, says nothing.
+/// Sync a connection now
+///
+/// It is due at once. A body, if there is one, says nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/connections/{id}/sync",
+    operation_id = "sync_connection",
+    tag = "connections",
+    params(("id" = Uuid, Path, description = "The connection.")),
+    responses(
+        (status = 202, description = "The connection, which is due.", body = ConnectionResponse),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+        (status = 409, description = "`connection_paused`: resume it with PATCH. `connection_needs_reauth`: the \
+            user has to sign in at the provider again, with a new connect session."),
+    ),
+)]
 pub(crate) async fn sync(
     State(state): State<AppState>,
     caller: Caller,

@@ -2,42 +2,134 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use calendar_domain::ids::{ConnectionId, EventId, UserId};
-use calendar_domain::query::{EventQuery, StoredEvent};
+use calendar_domain::event::{EventImportance, EventStatus};
+use calendar_domain::ids::{ConnectionId, EventId};
+use calendar_domain::query::{EventQuery, EventView, StoredEvent};
 use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::openapi::schema::AnyOf;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema as _, ToSchema};
+use uuid::Uuid;
 
 use super::connection;
 use super::event_response::{EventResponse, TombstoneResponse};
 use crate::check;
-use crate::cursor::{self, Scope};
+use crate::cursor::Scope;
 use crate::extract::{Caller, NoQuery, PathId, Query};
 use crate::fields::Fields;
 use crate::names;
 use crate::problem::Problem;
-use crate::respond::{Instant, ListResponse, WindowResponse};
+use crate::respond::{Instant, ListResponse, PageQuery, WindowResponse};
 use crate::state::AppState;
 
+/// Which events to list; all conditions hold together.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// Of this connection only; the page then says how fresh it is, and what it covers.
+    connection_id: Option<Uuid>,
+    /// That end after this instant.
+    #[param(value_type = Option<Instant>, inline, example = "2026-01-01T00:00:00Z")]
+    from: Option<OffsetDateTime>,
+    /// That start before this instant, which is after `from`.
+    #[param(value_type = Option<Instant>, inline, example = "2026-02-01T00:00:00Z")]
+    to: Option<OffsetDateTime>,
+    /// Teams meetings, or all others.
+    teams_enabled: Option<bool>,
+    /// Of this thread of mails.
+    #[param(min_length = 1, max_length = 1024)]
+    conversation_id: Option<String>,
+    /// Of this priority.
+    #[param(value_type = Option<names::Importance>, inline)]
+    importance: Option<EventImportance>,
+    /// With this category.
+    #[param(min_length = 1, max_length = 255)]
+    category: Option<String>,
+    /// Of this status.
+    #[param(value_type = Option<names::EventStatus>, inline)]
+    status: Option<EventStatus>,
+    /// With this text in title or location, whatever its case.
+    #[param(min_length = 1, max_length = 200)]
+    q: Option<String>,
+    /// Changed since; orders by the change instead of the start. Ask for a few minutes more than was seen.
+    #[param(value_type = Option<Instant>, inline)]
+    updated_since: Option<OffsetDateTime>,
+    /// Tombstones too, so that a consumer can mirror; they stay for 30 days.
+    #[param(required = false, default = false)]
+    include_deleted: bool,
+    /// Events as they happen, or series as they are kept.
+    #[param(value_type = names::EventView, inline, required = false, default = "instances")]
+    view: EventView,
+}
+
+impl EventsQuery {
+    fn read(fields: &mut Fields) -> Self {
+        let connection_id = fields.optional("connection_id", check::uuid);
+        let from = fields.optional("from", check::instant);
+        let to = fields.optional("to", check::instant);
+        if let (Some(from), Some(to)) = (from, to)
+            && from >= to
+        {
+            fields.error("to", "is not after `from`");
+        }
+        Self {
+            connection_id,
+            from,
+            to,
+            teams_enabled: fields.optional("teams_enabled", check::flag),
+            conversation_id: fields.optional("conversation_id", check::line(1..=1024)),
+            importance: fields.optional("importance", check::one_of(names::IMPORTANCE)),
+            category: fields.optional("category", check::line(1..=255)),
+            status: fields.optional("status", check::one_of(names::EVENT_STATUS)),
+            q: fields.optional("q", check::line(1..=200)),
+            updated_since: fields.optional("updated_since", check::instant),
+            include_deleted: fields
+                .optional("include_deleted", check::flag)
+                .unwrap_or(false),
+            view: fields
+                .optional("view", check::one_of(names::VIEW))
+                .unwrap_or_default(),
+        }
+    }
+}
+
 /// A page of events; of one connection, with how fresh it is and what it covers.
-#[derive(Debug, Serialize)]
-struct EventsResponse {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(crate) struct EventsResponse {
     #[serde(flatten)]
     list: ListResponse<EntryResponse>,
     #[serde(flatten)]
+    #[schema(schema_with = coverage_schema)]
     coverage: Option<CoverageResponse>,
 }
 
-#[derive(Debug, Serialize)]
+/// Both, or neither.
+fn coverage_schema() -> RefOr<Schema> {
+    let mut either = AnyOf::new();
+    either.items = vec![
+        CoverageResponse::schema(),
+        Schema::from(ObjectBuilder::new()).into(),
+    ];
+    Schema::AnyOf(either).into()
+}
+
+/// With `connection_id`.
+#[derive(Debug, Serialize, ToSchema)]
 struct CoverageResponse {
     /// How fresh the list is: when the last pass over the calendar ended; `null` before the first
     /// has.
+    #[schema(required)]
     as_of: Option<Instant>,
     /// The time that is covered; outside of it there may be more at the provider.
+    #[schema(required)]
     window: Option<WindowResponse>,
 }
 
 /// An event, or what is left of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventEntry)]
 #[serde(untagged)]
 enum EntryResponse {
     Event(Box<EventResponse>),
@@ -53,16 +145,48 @@ impl From<StoredEvent> for EntryResponse {
     }
 }
 
-/// `GET /v1/events`.
+/// List events
+///
+/// Ordered by their start, or by their change with `updated_since`.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    operation_id = "list_events",
+    tag = "events",
+    params(EventsQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of the user's events.", body = EventsResponse),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+    ),
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Query(fields): Query,
-) -> Result<Response, Problem> {
+    Query(mut fields): Query,
+) -> Result<Json<EventsResponse>, Problem> {
     // The conditions are part of the cursor's scope: going on with others would skip events.
     let conditions = fields.fingerprint(&["limit", "cursor"]);
     let scope = Scope::new(format!("events of {} {conditions}", caller.user_id));
-    let query = read_query(caller.user_id, fields, &scope)?;
+    let (query, page) = (EventsQuery::read(&mut fields), PageQuery::read(&mut fields));
+    fields.finish(|| Some(()))?;
+    let after = page.cursor.map(|cursor| scope.read_event(&cursor));
+    let query = EventQuery {
+        user_id: caller.user_id,
+        connection_id: query.connection_id.map(ConnectionId),
+        from: query.from,
+        to: query.to,
+        teams_enabled: query.teams_enabled,
+        conversation_id: query.conversation_id,
+        importance: query.importance,
+        category: query.category,
+        status: query.status,
+        text: query.q,
+        updated_since: query.updated_since,
+        include_deleted: query.include_deleted,
+        view: query.view,
+        limit: page.limit,
+        after: after.transpose()?,
+    };
     // Read before the events, so that what it claims holds for them.
     let coverage = match query.connection_id {
         Some(id) => {
@@ -79,52 +203,23 @@ pub(crate) async fn list(
         data: page.items.into_iter().map(Into::into).collect(),
         next_cursor: page.next.map(|cursor| scope.write_event(cursor)),
     };
-    Ok(Json(EventsResponse { list, coverage }).into_response())
+    Ok(Json(EventsResponse { list, coverage }))
 }
 
-fn read_query(user_id: UserId, mut fields: Fields, scope: &Scope) -> Result<EventQuery, Problem> {
-    let connection_id = fields
-        .optional("connection_id", check::uuid)
-        .map(ConnectionId);
-    let from = fields.optional("from", check::instant);
-    let to = fields.optional("to", check::instant);
-    if let (Some(from), Some(to)) = (from, to)
-        && from >= to
-    {
-        fields.error("to", "is not after `from`");
-    }
-    let teams_enabled = fields.optional("teams_enabled", check::flag);
-    let conversation_id = fields.optional("conversation_id", check::line(1..=1024));
-    let importance = fields.optional("importance", check::one_of(names::IMPORTANCE));
-    let category = fields.optional("category", check::line(1..=255));
-    let status = fields.optional("status", check::one_of(names::EVENT_STATUS));
-    let text = fields.optional("q", check::line(1..=200));
-    let updated_since = fields.optional("updated_since", check::instant);
-    let include_deleted = fields.optional("include_deleted", check::flag);
-    let view = fields.optional("view", check::one_of(names::VIEW));
-    let limit = fields.optional("limit", check::number(1..=500));
-    let after = fields.optional("cursor", cursor::text);
-    fields.finish(|| Some(()))?;
-    Ok(EventQuery {
-        user_id,
-        connection_id,
-        from,
-        to,
-        teams_enabled,
-        conversation_id,
-        importance,
-        category,
-        status,
-        text,
-        updated_since,
-        include_deleted: include_deleted.unwrap_or(false),
-        view: view.unwrap_or_default(),
-        limit: limit.unwrap_or(50),
-        after: after.map(|cursor| scope.read_event(&cursor)).transpose()?,
-    })
-}
-
-/// `GET /v1/events/{id}`: everything that is stored of it. A tombstone is not found.
+/// Show an event
+///
+/// Everything that is stored of it. A tombstone is not found.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}",
+    operation_id = "show_event",
+    tag = "events",
+    params(("id" = Uuid, Path, description = "The event.")),
+    responses(
+        (status = 200, description = "The event.", body = EventResponse),
+        (status = 404, description = "`event_not_found`: there is no event with this id."),
+    ),
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,

@@ -6,15 +6,19 @@ use calendar_domain::query::{StoredEvent, StoredRecurrence};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::names::{self, name_of};
+use crate::names;
 use crate::respond::{Day, Instant, Moment};
 
 /// What is left of an event that is gone.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tombstone)]
 pub(crate) struct TombstoneResponse {
+    #[schema(value_type = Uuid)]
     id: EventId,
+    #[schema(value_type = Uuid)]
     connection_id: ConnectionId,
     deleted_at: Instant,
 }
@@ -29,24 +33,33 @@ impl TombstoneResponse {
     }
 }
 
-/// An event.
-#[derive(Debug, Serialize)]
+/// An event: a single one, an instance of a series, or a series as its master.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(crate) struct EventResponse {
+    #[schema(value_type = Uuid)]
     id: EventId,
+    #[schema(value_type = Uuid)]
     connection_id: ConnectionId,
-    provider: &'static str,
+    provider: names::Provider,
+    /// The provider's id.
     provider_event_id: String,
+    /// UID of RFC 5545.
     ical_uid: Option<String>,
+    #[schema(examples("Weekly review"))]
     title: Option<String>,
+    /// Plain text.
     description: Option<String>,
     location: Option<String>,
+    /// Whether it has `start_date` and `end_date`; else it has `start` and `end`.
     is_all_day: bool,
     #[serde(flatten)]
     time: TimeResponse,
-    status: &'static str,
-    show_as: Option<&'static str>,
-    sensitivity: Option<&'static str>,
+    status: names::EventStatus,
+    show_as: Option<names::ShowAs>,
+    sensitivity: Option<names::Sensitivity>,
     organizer: Option<OrganizerResponse>,
+    /// Whether the calendar's owner is the organizer.
     is_organizer: Option<bool>,
     attendees: Vec<AttendeeResponse>,
     reminders: Vec<ReminderResponse>,
@@ -60,14 +73,17 @@ pub(crate) struct EventResponse {
     html_link: Option<String>,
     /// What the provider sends and no other field holds; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Object>)]
     provider_metadata: Option<Map<String, Value>>,
+    /// Changes with what the provider shows of the event.
     version: Option<Uuid>,
     created_at: Instant,
     updated_at: Instant,
 }
 
 /// Timed events have instants, all-day events have dates, and neither has the other's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventTime)]
 #[serde(untagged)]
 enum TimeResponse {
     Timed {
@@ -75,6 +91,7 @@ enum TimeResponse {
         /// Exclusive.
         end: Instant,
         /// IANA.
+        #[schema(examples("Europe/Berlin"))]
         timezone: Option<String>,
         /// IANA, where it differs from that of the start.
         end_timezone: Option<String>,
@@ -88,7 +105,9 @@ enum TimeResponse {
     },
 }
 
-#[derive(Debug, Serialize)]
+/// Who invites.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Organizer)]
 struct OrganizerResponse {
     email: Option<String>,
     display_name: Option<String>,
@@ -103,12 +122,14 @@ impl From<Organizer> for OrganizerResponse {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Who is invited.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attendee)]
 struct AttendeeResponse {
     email: Option<String>,
     display_name: Option<String>,
-    rsvp_status: &'static str,
-    r#type: &'static str,
+    rsvp_status: names::RsvpStatus,
+    r#type: names::AttendeeType,
     is_organizer: bool,
     comment: Option<String>,
     response_time: Option<Instant>,
@@ -119,8 +140,8 @@ impl From<Attendee> for AttendeeResponse {
         Self {
             email: attendee.email,
             display_name: attendee.display_name,
-            rsvp_status: names::rsvp_status(attendee.rsvp_status),
-            r#type: names::attendee_type(attendee.attendee_type),
+            rsvp_status: attendee.rsvp_status.into(),
+            r#type: attendee.attendee_type.into(),
             is_organizer: attendee.is_organizer,
             comment: attendee.comment,
             response_time: attendee.response_time.map(Instant),
@@ -128,33 +149,38 @@ impl From<Attendee> for AttendeeResponse {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A reminder of the calendar's owner.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reminder)]
 struct ReminderResponse {
-    method: &'static str,
+    method: names::ReminderMethod,
     minutes_before: i32,
 }
 
 impl From<Reminder> for ReminderResponse {
     fn from(reminder: Reminder) -> Self {
         Self {
-            method: names::reminder_method(reminder.method),
+            method: reminder.method.into(),
             minutes_before: reminder.minutes_before,
         }
     }
 }
 
 /// The rule as text, and taken apart where it fits; then `rule` decides.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recurrence)]
 struct RecurrenceResponse {
+    /// RRULE of RFC 5545; `null` when the provider's rule cannot be said as one.
+    #[schema(examples("FREQ=WEEKLY;BYDAY=MO"))]
     rule: Option<String>,
-    frequency: Option<&'static str>,
+    frequency: Option<names::Frequency>,
     interval: Option<i32>,
-    end_type: Option<&'static str>,
+    end_type: Option<names::RecurrenceEndType>,
     /// With `until_date`: an instant, or a date in all-day series.
     end_date: Option<Moment>,
     count: Option<i32>,
     by_day: Vec<String>,
-    month_day_type: Option<&'static str>,
+    month_day_type: Option<names::MonthDayType>,
     by_month_day: Option<i32>,
     by_set_pos: Option<i32>,
     by_day_of_week: Vec<String>,
@@ -189,14 +215,14 @@ impl RecurrenceResponse {
             exception_dates: recurrence.exception_dates.into_iter().map(Moment).collect(),
         };
         if let Some(columns) = columns {
-            response.frequency = Some(names::frequency(columns.frequency));
+            response.frequency = Some(columns.frequency.into());
             response.interval = Some(columns.interval);
-            response.end_type = Some(names::recurrence_end_type(columns.end_type));
+            response.end_type = Some(columns.end_type.into());
             response.end_date = columns
                 .end_date
                 .map(|at| Moment(EventMoment::from_column(at, is_all_day)));
             response.count = columns.count;
-            response.month_day_type = columns.month_day_type.map(names::month_day_type);
+            response.month_day_type = columns.month_day_type.map(Into::into);
             response.by_month_day = columns.by_month_day;
             response.by_set_pos = columns.by_set_pos;
             by_day = words(columns.by_day);
@@ -215,29 +241,40 @@ impl RecurrenceResponse {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Where an instance belongs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Series)]
 struct SeriesResponse {
     /// Our id of the master.
+    #[schema(value_type = Uuid)]
     master_id: EventId,
     /// When it would have started: its identity, also when it was moved.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     original_start: Option<Instant>,
     /// The same, of an all-day series.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     original_start_date: Option<Day>,
     /// It has content of its own.
     is_exception: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// What Outlook keeps of an event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outlook)]
 struct OutlookResponse {
-    importance: &'static str,
+    importance: names::Importance,
     categories: Vec<String>,
+    /// The thread of mails that it belongs to.
     conversation_id: Option<String>,
+    /// The provider's id of the series.
     series_master_id: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// Where to join a Teams meeting.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Teams)]
 struct TeamsResponse {
     meeting_url: Option<String>,
     conference_id: Option<String>,
@@ -289,7 +326,7 @@ impl EventResponse {
         Self {
             id: event.id,
             connection_id: event.connection_id,
-            provider: event.provider.as_str(),
+            provider: event.provider.into(),
             provider_event_id: event.provider_event_id,
             ical_uid: event.ical_uid,
             title: event.title,
@@ -297,9 +334,9 @@ impl EventResponse {
             location: event.location,
             is_all_day,
             time,
-            status: name_of(names::EVENT_STATUS, &event.status),
-            show_as: event.show_as.map(names::show_as),
-            sensitivity: event.sensitivity.map(names::sensitivity),
+            status: event.status.into(),
+            show_as: event.show_as.map(Into::into),
+            sensitivity: event.sensitivity.map(Into::into),
             organizer: event.organizer.map(Into::into),
             is_organizer: event.is_organizer,
             attendees: event.attendees.into_iter().map(Into::into).collect(),
@@ -314,7 +351,7 @@ impl EventResponse {
                 is_exception,
             }),
             outlook: OutlookResponse {
-                importance: name_of(names::IMPORTANCE, &event.importance),
+                importance: event.importance.into(),
                 categories: event.categories,
                 conversation_id: event.conversation_id,
                 series_master_id: event.series_master_id,

@@ -6,6 +6,7 @@ pub(crate) mod event;
 mod event_response;
 pub(crate) mod health;
 pub(crate) mod oauth_callback;
+pub(crate) mod openapi;
 pub(crate) mod session;
 pub(crate) mod subscription;
 pub(crate) mod user;

@@ -21,7 +21,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::observe::RequestId;
-use crate::state::AppState;
+use crate::state::{AppState, CALLBACK_PATH};
 
 const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;padding:0 1.5rem}\
 small{color:#666}";
@@ -37,7 +37,31 @@ static CONTENT_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
 /// The longest value of a parameter that is looked at; codes of Microsoft have about 1,500.
 const LONGEST: usize = 8_192;
 
-/// The endpoint. Parameters that we do not know are the provider's own, and ignored.
+/// Where the provider sends the user's browser back
+///
+/// Exchanges the code, lists the calendars, and makes a connection for each that was chosen. Parameters that are not
+/// named here are the provider's own, and ignored. It answers a browser, and not with JSON.
+#[utoipa::path(
+    get,
+    path = CALLBACK_PATH,
+    operation_id = "oauth_callback",
+    tag = "connections",
+    security(()),
+    params(
+        ("state" = Option<String>, Query, description = "What the connect session gave; used once."),
+        ("code" = Option<String>, Query, description = "The authorization code."),
+        ("error" = Option<String>, Query, description = "Why there is none (RFC 6749 4.1.2.1)."),
+    ),
+    responses(
+        (status = 200, description = "A small page that says what was connected.", body = String, content_type = "text/html"),
+        (status = 302, description = "To `return_url`, with `connected=N` and `refused=M`, or with `error=CODE`."),
+        (status = 400, description = "A page: the state or the code is not good, or the access was not granted.", body = String, content_type = "text/html"),
+        (status = 409, description = "A page: these calendars are connected through another account.", body = String, content_type = "text/html"),
+        (status = 422, description = "A page: the account has none of these calendars.", body = String, content_type = "text/html"),
+        (status = 502, description = "A page: the provider fails.", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the provider or the database does not answer.", body = String, content_type = "text/html"),
+    ),
+)]
 pub(crate) async fn callback(
     State(state): State<AppState>,
     Extension(request_id): Extension<RequestId>,

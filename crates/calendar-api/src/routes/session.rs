@@ -6,34 +6,75 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use calendar_sync::SignInError;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::check;
 use crate::extract::{JsonBody, NoQuery, Peer, Token};
+use crate::fields::Fields;
 use crate::problem::Problem;
 use crate::respond::Instant;
 use crate::state::AppState;
 
+/// An e-mail address and its password.
+#[derive(ToSchema)]
+#[schema(as = SignIn)]
+pub(crate) struct SignInBody {
+    #[schema(min_length = 1, max_length = 255, examples("ann@example.com"))]
+    email: String,
+    /// At most 1024 bytes of UTF-8.
+    #[schema(value_type = String, format = Password, min_length = 1, max_length = 256, examples("correct horse battery"))]
+    password: SecretString,
+}
+
+impl SignInBody {
+    /// Not held against the rules for new addresses and passwords: older users may break them.
+    fn read(mut fields: Fields) -> Result<Self, Problem> {
+        let email = fields.required("email", check::line(1..=255));
+        let password = fields.required("password", check::password(1..=1024));
+        fields.finish(|| {
+            Some(Self {
+                email: email?,
+                password: password?,
+            })
+        })
+    }
+}
+
 /// A sign-in; the token is shown this once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 pub(crate) struct SessionResponse {
+    /// For `Authorization: Bearer …`.
     token: String,
+    /// 30 days later.
     expires_at: Instant,
 }
 
-/// `POST /v1/sessions`.
+/// Sign in
+///
+/// An unknown address and a wrong password answer alike, and take the same time. Limited per address and per account.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions",
+    operation_id = "sign_in",
+    tag = "sessions",
+    security(()),
+    request_body = SignInBody,
+    responses(
+        (status = 201, description = "Signed in.", body = SessionResponse),
+        (status = 401, description = "`wrong_credentials`: the address or the password is wrong."),
+        (status = 429, description = "`too_many_attempts`: wait as long as Retry-After says."),
+    ),
+)]
 pub(crate) async fn sign_in(
     State(state): State<AppState>,
     Peer(peer): Peer,
     _: NoQuery,
-    JsonBody(mut fields): JsonBody,
+    JsonBody(fields): JsonBody,
 ) -> Result<(StatusCode, Json<SessionResponse>), Problem> {
-    // Not held against the rules for new addresses and passwords: older users may break them.
-    let email = fields.required("email", check::line(1..=255));
-    let password = fields.required("password", check::password(1..=1024));
-    let (email, password) = fields.finish(|| Some((email?, password?)))?;
-
+    let SignInBody { email, password } = SignInBody::read(fields)?;
     let attempt = state
         .0
         .attempts
@@ -60,8 +101,16 @@ pub(crate) async fn sign_in(
     }
 }
 
-/// `DELETE /v1/sessions`: ends the session of the token that it is sent with. Idempotent: a token
-/// that is no longer good is signed out, too.
+/// Sign out
+///
+/// Ends the session of the token that it is sent with. Idempotent: a token that is no longer good is signed out, too.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions",
+    operation_id = "sign_out",
+    tag = "sessions",
+    responses((status = 204, description = "Signed out.")),
+)]
 pub(crate) async fn sign_out(
     State(state): State<AppState>,
     Token(token): Token,

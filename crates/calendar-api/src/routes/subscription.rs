@@ -6,6 +6,7 @@ use calendar_domain::ids::{ConnectionId, SubscriptionId};
 use calendar_domain::subscription::WebhookSubscription;
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::connection;
 use crate::extract::{Caller, NoQuery, PathId};
@@ -15,16 +16,20 @@ use crate::respond::{Instant, ListResponse};
 use crate::state::AppState;
 
 /// A subscription. Where it is sent to is ours to know, and its client state is nobody's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subscription)]
 pub(crate) struct SubscriptionResponse {
+    #[schema(value_type = Uuid)]
     id: SubscriptionId,
     /// The one it stands on: with several connections of one account, another than the one asked for.
+    #[schema(value_type = Uuid)]
     connection_id: ConnectionId,
-    provider: &'static str,
+    provider: names::Provider,
     /// The provider's id.
     subscription_id: String,
+    /// What it watches, as the provider calls it.
     resource_path: Option<String>,
-    state: &'static str,
+    state: names::SubscriptionState,
     expires_at: Instant,
     last_notification_at: Option<Instant>,
     renewed_at: Option<Instant>,
@@ -35,10 +40,10 @@ pub(crate) struct SubscriptionResponse {
 impl SubscriptionResponse {
     fn new(subscription: WebhookSubscription, now: OffsetDateTime) -> Self {
         Self {
-            state: names::subscription_state(&subscription, now),
+            state: names::SubscriptionState::of(&subscription, now),
             id: subscription.id,
             connection_id: subscription.connection_id,
-            provider: subscription.provider.as_str(),
+            provider: subscription.provider.into(),
             subscription_id: subscription.subscription_id,
             resource_path: subscription.resource_path,
             expires_at: Instant(subscription.expires_at),
@@ -50,7 +55,20 @@ impl SubscriptionResponse {
     }
 }
 
-/// `GET /v1/connections/{id}/subscriptions`: those of its account, newest first; a few, and so one page.
+/// List what stands behind a connection's pushes
+///
+/// The webhook subscriptions of its account, newest first; a few, and so one page.
+#[utoipa::path(
+    get,
+    path = "/v1/connections/{id}/subscriptions",
+    operation_id = "list_subscriptions",
+    tag = "connections",
+    params(("id" = Uuid, Path, description = "The connection.")),
+    responses(
+        (status = 200, description = "The subscriptions.", body = ListResponse<SubscriptionResponse>),
+        (status = 404, description = "`connection_not_found`: there is no connection with this id."),
+    ),
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,

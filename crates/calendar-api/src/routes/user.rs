@@ -8,10 +8,14 @@ use axum::http::StatusCode;
 use calendar_domain::ids::UserId;
 use calendar_domain::user::{User, UserChange};
 use calendar_sync::{SignUpError, SignUpInput};
+use secrecy::SecretString;
 use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::check;
 use crate::extract::{Caller, JsonBody, NoQuery, Peer};
+use crate::fields::{Checked, Fields};
 use crate::problem::Problem;
 use crate::respond::Instant;
 use crate::state::AppState;
@@ -19,10 +23,73 @@ use crate::state::AppState;
 /// A name as the table holds it.
 const NAME_LENGTH: usize = 100;
 
+/// Who signs up.
+#[derive(ToSchema)]
+#[schema(as = SignUp)]
+pub(crate) struct SignUpBody {
+    /// One user has it, whatever its case.
+    #[schema(format = Email, max_length = 254, examples("ann@example.com"))]
+    email: String,
+    /// At least 8 and at most 1024 bytes of UTF-8.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, examples("correct horse battery"))]
+    password: SecretString,
+    #[schema(min_length = 1, max_length = 100, examples("Ann"))]
+    first_name: Option<String>,
+    #[schema(min_length = 1, max_length = 100, examples("Example"))]
+    last_name: Option<String>,
+}
+
+impl SignUpBody {
+    fn read(mut fields: Fields) -> Result<Self, Problem> {
+        let email = fields.required("email", check::email);
+        let password = fields.required("password", check::password(8..=1024));
+        let first_name = fields.optional("first_name", name());
+        let last_name = fields.optional("last_name", name());
+        fields.finish(|| {
+            Some(Self {
+                email: email?,
+                password: password?,
+                first_name: first_name.flatten(),
+                last_name: last_name.flatten(),
+            })
+        })
+    }
+}
+
+/// What to change of a user: what is not named stays, `null` clears.
+#[derive(ToSchema)]
+#[schema(as = UserChange)]
+pub(crate) struct UserChangeBody {
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    first_name: Option<Option<String>>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    last_name: Option<Option<String>>,
+}
+
+impl UserChangeBody {
+    fn read(mut fields: Fields) -> Result<Self, Problem> {
+        let first_name = fields.optional("first_name", name());
+        let last_name = fields.optional("last_name", name());
+        fields.finish(|| {
+            Some(Self {
+                first_name,
+                last_name,
+            })
+        })
+    }
+}
+
+fn name() -> impl FnOnce(Value) -> Checked<Option<String>> {
+    check::nullable(check::line(1..=NAME_LENGTH))
+}
+
 /// A user.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 pub(crate) struct UserResponse {
+    #[schema(value_type = Uuid)]
     id: UserId,
+    #[schema(examples("ann@example.com"))]
     email: String,
     first_name: Option<String>,
     last_name: Option<String>,
@@ -43,12 +110,28 @@ impl From<User> for UserResponse {
     }
 }
 
-/// `POST /v1/users`.
+/// Sign up
+///
+/// Limited per address.
+#[utoipa::path(
+    post,
+    path = "/v1/users",
+    operation_id = "sign_up",
+    tag = "users",
+    security(()),
+    request_body = SignUpBody,
+    responses(
+        (status = 201, description = "The user.", body = UserResponse),
+        (status = 403, description = "`signup_closed`: nobody can sign up here by themselves; ask the operator."),
+        (status = 409, description = "`email_taken`: a user with this e-mail address exists."),
+        (status = 429, description = "`too_many_attempts`: wait as long as Retry-After says."),
+    ),
+)]
 pub(crate) async fn sign_up(
     State(state): State<AppState>,
     Peer(peer): Peer,
     _: NoQuery,
-    JsonBody(mut fields): JsonBody,
+    JsonBody(fields): JsonBody,
 ) -> Result<(StatusCode, Json<UserResponse>), Problem> {
     if !state.0.signup_open {
         return Err(Problem::new(
@@ -57,18 +140,13 @@ pub(crate) async fn sign_up(
             "Nobody can sign up here by themselves; ask the operator.",
         ));
     }
-    let email = fields.required("email", check::email);
-    let password = fields.required("password", check::password(8..=1024));
-    let first_name = fields.optional("first_name", check::nullable(check::line(1..=NAME_LENGTH)));
-    let last_name = fields.optional("last_name", check::nullable(check::line(1..=NAME_LENGTH)));
-    let input = fields.finish(|| {
-        Some(SignUpInput {
-            email: email?,
-            password: password?,
-            first_name: first_name.flatten(),
-            last_name: last_name.flatten(),
-        })
-    })?;
+    let body = SignUpBody::read(fields)?;
+    let input = SignUpInput {
+        email: body.email,
+        password: body.password,
+        first_name: body.first_name,
+        last_name: body.last_name,
+    };
 
     let attempt = state
         .0
@@ -88,7 +166,14 @@ pub(crate) async fn sign_up(
     }
 }
 
-/// `GET /v1/me`.
+/// Show one's own account
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    operation_id = "show_me",
+    tag = "users",
+    responses((status = 200, description = "The user.", body = UserResponse)),
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
@@ -104,21 +189,26 @@ pub(crate) async fn show(
     Ok(Json(user.into()))
 }
 
-/// `PATCH /v1/me`: what is not named stays; `null` clears.
+/// Change one's own account
+#[utoipa::path(
+    patch,
+    path = "/v1/me",
+    operation_id = "change_me",
+    tag = "users",
+    request_body = UserChangeBody,
+    responses((status = 200, description = "The user as it is now.", body = UserResponse)),
+)]
 pub(crate) async fn change(
     State(state): State<AppState>,
     caller: Caller,
     _: NoQuery,
-    JsonBody(mut fields): JsonBody,
+    JsonBody(fields): JsonBody,
 ) -> Result<Json<UserResponse>, Problem> {
-    let first_name = fields.optional("first_name", check::nullable(check::line(1..=NAME_LENGTH)));
-    let last_name = fields.optional("last_name", check::nullable(check::line(1..=NAME_LENGTH)));
-    let change = fields.finish(|| {
-        Some(UserChange {
-            first_name,
-            last_name,
-        })
-    })?;
+    let body = UserChangeBody::read(fields)?;
+    let change = UserChange {
+        first_name: body.first_name,
+        last_name: body.last_name,
+    };
     let now = state.0.ports.clock.now();
     let user = state
         .0
@@ -130,7 +220,16 @@ pub(crate) async fn change(
     Ok(Json(user.into()))
 }
 
-/// `DELETE /v1/me`: removes all that is the user's; subscriptions end at the providers.
+/// Delete one's own account
+///
+/// Removes all that is the user's; subscriptions end at the providers.
+#[utoipa::path(
+    delete,
+    path = "/v1/me",
+    operation_id = "delete_me",
+    tag = "users",
+    responses((status = 204, description = "Gone, and every token with it.")),
+)]
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,

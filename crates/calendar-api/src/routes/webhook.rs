@@ -24,12 +24,62 @@ const WITHIN: Duration = Duration::from_millis(2_500);
 /// The longest token that is echoed; Graph's have a few hundred bytes.
 const LONGEST_TOKEN: usize = 8_192;
 
-/// `POST /webhooks/microsoft` and `/webhooks/microsoft/lifecycle`: an entry says itself what it is. With
-/// `validationToken` it is the handshake that a subscription begins with.
+/// Take Microsoft's change notifications
+///
+/// With `validationToken` it is the handshake that a subscription begins with.
+#[utoipa::path(
+    post,
+    path = "/webhooks/microsoft",
+    operation_id = "take_microsoft_notifications",
+    tag = "webhooks",
+    security(()),
+    params(("validationToken" = Option<String>, Query, description = "What to answer as text.")),
+    request_body(content = Object, description = "Microsoft Graph's `changeNotificationCollection`."),
+    responses(
+        (status = 200, description = "The validation token.", body = String, content_type = "text/plain"),
+        (status = 202, description = "Taken, whether it names a subscription of ours or not."),
+        (status = 400, description = "`malformed_notifications`: the body is not one that Microsoft sends. \
+            `invalid_validation_token`: it is longer than 8 KiB."),
+        (status = 404, description = "`provider_off`: this provider is not available here."),
+        (status = 503, description = "`database_unavailable`: send again."),
+    ),
+)]
 pub(crate) async fn microsoft(
-    State(state): State<AppState>,
+    state: State<AppState>,
     request: Request,
 ) -> Result<Response, Problem> {
+    notified(state, request).await
+}
+
+/// Take Microsoft's lifecycle notifications
+///
+/// With `validationToken` it is the handshake that a subscription begins with.
+#[utoipa::path(
+    post,
+    path = "/webhooks/microsoft/lifecycle",
+    operation_id = "take_microsoft_lifecycle_notifications",
+    tag = "webhooks",
+    security(()),
+    params(("validationToken" = Option<String>, Query, description = "What to answer as text.")),
+    request_body(content = Object, description = "Microsoft Graph's `changeNotificationCollection`."),
+    responses(
+        (status = 200, description = "The validation token.", body = String, content_type = "text/plain"),
+        (status = 202, description = "Taken, whether it names a subscription of ours or not."),
+        (status = 400, description = "`malformed_notifications`: the body is not one that Microsoft sends. \
+            `invalid_validation_token`: it is longer than 8 KiB."),
+        (status = 404, description = "`provider_off`: this provider is not available here."),
+        (status = 503, description = "`database_unavailable`: send again."),
+    ),
+)]
+pub(crate) async fn microsoft_lifecycle(
+    state: State<AppState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    notified(state, request).await
+}
+
+/// An entry says itself what it is, wherever it was sent.
+async fn notified(State(state): State<AppState>, request: Request) -> Result<Response, Problem> {
     match validation_token(request.uri().query().unwrap_or_default()) {
         Some(token) => echo(token),
         None => take(&state, CalendarProvider::Microsoft, request).await,
