@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod callback;
+mod contract;
 mod failures;
 mod flows;
 mod shapes;

@@ -1,5 +1,6 @@
 //! An API over ports in memory, and requests to it.
 
+pub(crate) mod contract;
 mod samples;
 mod world;
 
@@ -174,16 +175,23 @@ impl App {
             let value = format!("Bearer {token}").parse().unwrap();
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
+        let (method, path) = (request.method().to_string(), request.uri().to_string());
         let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        contract::assert_documented(&method, &path, parts.status, &parts.headers, &text);
         Answer {
             status: parts.status,
             headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            text,
         }
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str) -> Answer {
