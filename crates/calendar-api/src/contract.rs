@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::{
     AdditionalProperties, AllOfBuilder, KnownFormat, SchemaFormat, SchemaType, Type,
@@ -30,6 +30,8 @@ const NO_NUL: &str = r"^[^\u0000]*$";
 
 const BEARER: &str = "bearer";
 const PROBLEM: &str = "application/problem+json";
+/// Reads whose answer is sent while it is made, and so has no `ETag`.
+const STREAMS: &[&str] = &["/v1/me/export"];
 
 /// When an operation answers with a problem that is none of its own.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +123,11 @@ const HEADERS: &[(&str, Type, &str)] = &[
         "The request's id: the caller's own, when it is short and plain, or a new one. Logs carry it.",
     ),
     (
+        "ETag",
+        Type::String,
+        "Of the body; give it back as `If-None-Match`.",
+    ),
+    (
         "Retry-After",
         Type::Integer,
         "Seconds to wait before the next try.",
@@ -169,6 +176,9 @@ fn document() -> OpenApi {
     // Every operation, unless it says that it is open to all.
     document.security = Some(vec![SecurityRequirement::new(BEARER, [""; 0])]);
     for (path, item) in &mut document.paths.paths {
+        if let Some(operation) = &mut item.get {
+            conditional(path, operation);
+        }
         for operation in operations(item) {
             complete(path, operation);
         }
@@ -196,6 +206,35 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// Adds what [`crate::etag`] does to reads.
+fn conditional(path: &str, operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let json = |response: &Response| response.content.contains_key("application/json");
+    let Some(RefOr::T(whole)) = responses.get_mut("200") else {
+        return;
+    };
+    if !path.starts_with("/v1/") || STREAMS.contains(&path) || !json(whole) {
+        return;
+    }
+    let mut unchanged = Response::new("There is still what `If-None-Match` names.");
+    for response in [whole, &mut unchanged] {
+        response.headers.insert("ETag".to_owned(), header("ETag"));
+    }
+    responses.insert("304".to_owned(), unchanged.into());
+    let named = ParameterBuilder::new()
+        .name("If-None-Match")
+        .parameter_in(ParameterIn::Header)
+        .description(Some("The `ETag` of what the caller has (RFC 9110 13.1.2)."))
+        .schema(Some(Object::with_type(Type::String)))
+        .build();
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(RefOr::T(named));
+}
+
+fn header(name: &str) -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
 /// Adds to an operation what it has in common with others.
@@ -229,14 +268,13 @@ fn complete(path: &str, operation: &mut Operation) {
         }
         let mut headers = vec!["x-request-id"];
         match status.as_str() {
-            "302" => headers.push("Location"),
+            "302" | "308" => headers.push("Location"),
             "401" => headers.push("WWW-Authenticate"),
             "429" | "503" => headers.push("Retry-After"),
             _ => {}
         }
         for name in headers {
-            let header = Ref::new(format!("#/components/headers/{name}"));
-            response.headers.insert(name.to_owned(), RefOr::Ref(header));
+            response.headers.insert(name.to_owned(), header(name));
         }
     }
 }

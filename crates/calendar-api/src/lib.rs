@@ -27,6 +27,7 @@
 mod check;
 mod contract;
 mod cursor;
+mod etag;
 mod extract;
 mod fields;
 mod limit;
@@ -41,14 +42,15 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use problem::Problem;
 use routes::{
-    connect_session, connection, event, health, oauth_callback, openapi, session, subscription,
-    user, webhook,
+    connect_session, connection, docs, event, health, oauth_callback, openapi, session,
+    subscription, user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
@@ -88,11 +90,17 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(subscription::list))
         .routes(routes!(event::list))
         .routes(routes!(event::show))
+        // Of those before it.
+        .layer(from_fn(etag::conditional))
         .routes(routes!(webhook::microsoft))
         .routes(routes!(webhook::microsoft_lifecycle))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(openapi::openapi))
+        .routes(routes!(docs::docs))
+        // The contract cannot say what is below a path.
+        .route("/docs/", get(docs::page))
+        .route("/docs/{*file}", get(docs::file))
 }
 
 async fn no_route() -> Problem {

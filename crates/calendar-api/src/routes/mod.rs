@@ -2,6 +2,7 @@
 
 pub(crate) mod connect_session;
 pub(crate) mod connection;
+pub(crate) mod docs;
 pub(crate) mod event;
 mod event_response;
 pub(crate) mod health;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use axum::body::Body;
+use axum::http::{Request, header};
 use serde_json::{Value, json};
 
 use crate::support::contract::{DOCUMENT, Operation, operations};
@@ -35,7 +37,7 @@ async fn every_route_is_named() {
     let shown = format!("{:?}", app().await.router());
     let routes: BTreeSet<_> = shown
         .split('"')
-        .filter(|text| text.starts_with('/') && !text.starts_with("/docs"))
+        .filter(|text| text.starts_with('/') && !text.starts_with("/docs/"))
         // The fallback's own.
         .filter(|text| !matches!(*text, "/" | "/{*__private__axum_fallback}"))
         .collect();
@@ -168,6 +170,99 @@ async fn fields_and_parameters_are_those_that_are_read() {
             assert_eq!(known(&answer.json()), documented, "{id}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_read_that_the_caller_has_is_not_sent_again() {
+    let app = app().await;
+    let ask = async |method: &str, path: &str, tag: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(tag) = tag {
+            request = request.header(header::IF_NONE_MATCH, tag);
+        }
+        app.send(request.body(Body::empty()).unwrap()).await
+    };
+    let mut reads = 0;
+    for operation in operations() {
+        if operation.method != "GET" || operation.json["responses"].get("304").is_none() {
+            continue;
+        }
+        reads += 1;
+        let path = path(&operation);
+        let whole = app.get(&path).await;
+        let tag = whole.header(header::ETAG).to_owned();
+        for (method, named, status) in [
+            ("GET", Some(format!("\"x\", W/{tag}")), 304),
+            ("HEAD", Some(tag.clone()), 304),
+            ("GET", Some("\"x\"".to_owned()), 200),
+            ("HEAD", None, 200),
+        ] {
+            let answer = ask(method, &path, named.as_deref()).await;
+            assert_eq!(answer.status, status, "{method} {path} {named:?}");
+            assert_eq!(answer.header(header::ETAG), tag);
+            assert_eq!(answer.header(header::CACHE_CONTROL), "private, no-cache");
+            assert_eq!(answer.header(header::VARY), "Authorization, Calendar-User");
+            let sent = if (method, status) == ("GET", 200) {
+                &whole.text
+            } else {
+                ""
+            };
+            assert_eq!(answer.text, sent);
+        }
+    }
+    assert!(reads >= 6, "{reads}");
+    let path = format!("/v1/connections/{}", id(500));
+    let before = app.get(&path).await;
+    app.patch(&path, &json!({"paused": true})).await;
+    let after = ask("GET", &path, Some(before.header(header::ETAG))).await;
+    assert_eq!(after.status, 200, "it has changed");
+    assert_eq!(
+        app.get("/healthz").await.header(header::CACHE_CONTROL),
+        "no-store"
+    );
+}
+
+#[tokio::test]
+async fn the_page_loads_what_is_compiled_in() {
+    let app = app().await;
+    let to = app.get("/docs").await;
+    assert_eq!(
+        (to.status.as_u16(), to.header(header::LOCATION)),
+        (308, "docs/")
+    );
+    let page = app.get("/docs/").await;
+    assert_eq!(page.header(header::CONTENT_TYPE), "text/html");
+    let policy = page.header(header::CONTENT_SECURITY_POLICY);
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    // Nothing inline, which the policy would refuse, and nothing of others.
+    assert_eq!(
+        page.text.matches("<script").count(),
+        page.text.matches("<script src=\"./").count()
+    );
+    assert!(
+        !page.text.contains("//") || !page.text.contains("http"),
+        "{}",
+        page.text
+    );
+    let named = page
+        .text
+        .split('"')
+        .filter(|text| text.ends_with(".js") || text.ends_with(".css"));
+    for name in named {
+        let file = app
+            .get(&format!("/docs/{}", name.trim_start_matches("./")))
+            .await;
+        assert_eq!(file.status, 200, "{name}");
+    }
+    let start = app.get("/docs/swagger-initializer.js").await;
+    assert!(start.text.contains("\"../openapi.json\""), "{}", start.text);
+    app.get("/docs/none.js")
+        .await
+        .assert_problem(404, "not_found");
+    assert_eq!(app.get("/openapi.json").await.json(), *DOCUMENT);
 }
 
 /// What a refusal of `unknown` says there is.
