@@ -43,7 +43,7 @@ enum Command {
     /// Migrate the database of `DATABASE_URL`, or the one of this checkout.
     #[command(subcommand)]
     Migrate(migrate::Command),
-    /// Write what is generated from the migrations: schema.rs, docs/database.md.
+    /// Write what is generated: schema.rs, docs/database.md, docs/openapi.json.
     Codegen {
         /// Write nothing; fail when a file is stale.
         #[arg(long)]

@@ -1,5 +1,6 @@
-//! Writes what is generated from the migrations, or checks that it is fresh. The source is the
-//! catalog of a scratch database that is migrated up, so it can't differ from what runs.
+//! Writes what is generated, or checks that it is fresh. What comes from the migrations has its source in the
+//! catalog of a scratch database that is migrated up, so it can't differ from what runs; the contract is
+//! printed by the program that serves it.
 
 mod catalog;
 mod database_md;
@@ -10,6 +11,7 @@ use std::process;
 use anyhow::{Context as _, Result, bail};
 
 use crate::postgres::Postgres;
+use crate::test::cargo;
 use crate::{database, migrate, workspace};
 
 pub(crate) async fn run(check: bool) -> Result<()> {
@@ -21,14 +23,20 @@ pub(crate) async fn run(check: bool) -> Result<()> {
         ),
         ("docs/database.md", database_md::render(&catalog)?),
     ];
+    write(&generated, check)?;
+    // After schema.rs: with a stale one the program may not compile.
+    write(&[("docs/openapi.json", contract().await?)], check)
+}
+
+fn write(generated: &[(&str, String)], check: bool) -> Result<()> {
     let mut stale = Vec::new();
     for (path, text) in generated {
         let file = workspace::root().join(path);
-        if std::fs::read_to_string(&file).is_ok_and(|present| present == text) {
+        if std::fs::read_to_string(&file).is_ok_and(|present| present == *text) {
             continue;
         }
         if check {
-            stale.push(path);
+            stale.push(*path);
         } else {
             std::fs::write(&file, text).with_context(|| format!("cannot write {path}"))?;
             println!("wrote {path}");
@@ -41,6 +49,21 @@ pub(crate) async fn run(check: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+async fn contract() -> Result<String> {
+    let mut program = cargo("run");
+    program.args(["--quiet", "--package", "calendar-api", "--", "openapi"]);
+    let output = program
+        .stderr(process::Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot run calendar-api")?;
+    if !output.status.success() {
+        bail!("`calendar-api openapi` failed ({})", output.status);
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 async fn read_catalog() -> Result<catalog::Catalog> {
