@@ -87,6 +87,11 @@ const COMMON: &[(When, &str, &str)] = &[
         "`not_found`: there is nothing with this id.",
     ),
     (
+        When::Authenticated,
+        "429",
+        "`rate_limited`: this token makes too many requests; wait as long as Retry-After says.",
+    ),
+    (
         When::ReadsBody,
         "408",
         "`body_timeout`: the body took too long to arrive.",
@@ -131,6 +136,16 @@ const HEADERS: &[(&str, Type, &str)] = &[
         "Retry-After",
         Type::Integer,
         "Seconds to wait before the next try.",
+    ),
+    (
+        "RateLimit-Policy",
+        Type::String,
+        "How many requests (`q`) a token has in so many seconds (`w`), as draft-ietf-httpapi-ratelimit-headers-10 writes it.",
+    ),
+    (
+        "RateLimit",
+        Type::String,
+        "How many of them are left (`r`), and in how many seconds all are again (`t`).",
     ),
     ("WWW-Authenticate", Type::String, "`Bearer`."),
     ("Location", Type::String, "Where to go on."),
@@ -257,6 +272,7 @@ fn complete(path: &str, operation: &mut Operation) {
             }
         }
     }
+    let is_limited = operation.security.is_none();
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else {
             continue;
@@ -267,6 +283,9 @@ fn complete(path: &str, operation: &mut Operation) {
             response.content.insert(PROBLEM.to_owned(), problem.into());
         }
         let mut headers = vec!["x-request-id"];
+        if is_limited {
+            headers.extend(["RateLimit-Policy", "RateLimit"]);
+        }
         match status.as_str() {
             "302" | "308" => headers.push("Location"),
             "401" => headers.push("WWW-Authenticate"),

@@ -1,7 +1,7 @@
 //! What handlers take: the caller, a path id, a query, a JSON body. Each refuses with a problem.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::RequestPartsExt as _;
 use axum::body::Body;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::check;
 use crate::fields::Fields;
+use crate::observe;
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -78,12 +79,13 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let Token(token) = Token::from_request_parts(parts, state).await?;
-        let (_, user_id) = state
+        let (session, user_id) = state
             .0
             .authenticate
             .run(&token)
             .await?
             .ok_or_else(invalid_token)?;
+        observe::limited(parts, state.0.requests.take(session.0, Instant::now()))?;
         Ok(Self { user_id })
     }
 }

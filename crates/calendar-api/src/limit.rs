@@ -1,5 +1,5 @@
-//! Limits on signing in, per address and per account, and on signing up, per address: token buckets in
-//! this process, bounded in memory. A sign-in that succeeds is given back, so that only failures use
+//! Limits on signing in, per address and per account, on signing up, per address, and on the requests of a token: token
+//! buckets in this process, bounded in memory. A sign-in that succeeds is given back, so that only failures use
 //! a bucket up; a sign-up is not, because each costs a password hash that sign-ins wait behind.
 
 use std::collections::HashMap;
@@ -7,6 +7,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 /// How fast a bucket empties and fills.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +61,8 @@ impl Buckets {
         }
     }
 
-    /// Takes one attempt, or says how long to wait for the next.
-    fn take(&mut self, key: u64, now: Instant) -> Result<(), Duration> {
+    /// Takes one attempt, and says how many are left; or how long to wait for the next.
+    fn take(&mut self, key: u64, now: Instant) -> Result<f64, Duration> {
         let full = Bucket {
             left: self.rate.burst,
             at: now,
@@ -79,7 +81,7 @@ impl Buckets {
                 at: now,
             },
         );
-        Ok(())
+        Ok(left - 1.0)
     }
 
     fn give_back(&mut self, key: u64, now: Instant) {
@@ -187,6 +189,62 @@ impl AttemptLimit {
     }
 }
 
+/// The limit on the requests of each token: a fuse against a caller that runs away, and no quota.
+#[derive(Debug)]
+pub(crate) struct RequestLimit {
+    per_minute: u32,
+    hasher: RandomState,
+    buckets: Mutex<Buckets>,
+}
+
+/// What a request has left of its token's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) per_minute: u32,
+    /// Whole requests.
+    pub(crate) left: u32,
+    /// Until as many are left as there are in all.
+    pub(crate) full_in: Duration,
+    /// Where the request is one too many: until the next is let through.
+    pub(crate) wait: Option<Duration>,
+}
+
+impl RequestLimit {
+    pub(crate) fn new(per_minute: u32) -> Self {
+        let rate = Rate {
+            burst: per_minute.into(),
+            per_second: f64::from(per_minute) / 60.0,
+        };
+        Self {
+            per_minute,
+            hasher: RandomState::new(),
+            buckets: Mutex::new(Buckets::new(rate)),
+        }
+    }
+
+    /// Takes a request from the bucket of this session or key.
+    pub(crate) fn take(&self, token: Uuid, now: Instant) -> Quota {
+        let key = self.hasher.hash_one(token);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = buckets.take(key, now);
+        let rate = buckets.rate;
+        drop(buckets);
+        let left = taken.unwrap_or(0.0).max(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and a u32"
+        )]
+        let whole = left as u32;
+        Quota {
+            per_minute: self.per_minute,
+            left: whole,
+            full_in: Duration::from_secs_f64((rate.burst - left) / rate.per_second),
+            wait: taken.err(),
+        }
+    }
+}
+
 /// Whoever has one IPv6 address has the whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address {
@@ -265,6 +323,21 @@ mod tests {
             let attempt = limit.sign_in(None, "a@b.co", now).unwrap();
             limit.give_back(attempt, now);
         }
+    }
+
+    #[test]
+    fn a_token_runs_out_alone_and_recovers() {
+        let (limit, now) = (RequestLimit::new(60), Instant::now());
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for left in (0..60).rev() {
+            let quota = limit.take(one, now);
+            assert_eq!((quota.left, quota.wait), (left, None));
+        }
+        let quota = limit.take(one, now);
+        assert_eq!((quota.left, quota.wait), (0, Some(Duration::from_secs(1))));
+        assert_eq!(quota.full_in, Duration::from_mins(1));
+        assert_eq!(limit.take(other, now).left, 59);
+        assert_eq!(limit.take(one, now + Duration::from_secs(2)).left, 1);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What happens round every request: its id, its trace, its log line, its headers, its error body.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::{Instrument as _, debug, error, info, info_span};
 use uuid::Uuid;
 
+use crate::limit::Quota;
 use crate::problem::Problem;
 
 /// How long a request may take in all; streams come later and are not among these.
@@ -38,6 +41,40 @@ impl RequestId {
                 || Self(Uuid::now_v7().to_string()),
                 |id| Self(id.to_owned()),
             )
+    }
+}
+
+/// Where the extractor of the caller leaves what the token has left, for the headers of the answer.
+#[derive(Clone, Debug, Default)]
+struct Spent(Arc<OnceLock<Quota>>);
+
+/// Notes what the token has left, and refuses the request that is one too many.
+pub(crate) fn limited(parts: &Parts, quota: Quota) -> Result<(), Problem> {
+    if let Some(Spent(slot)) = parts.extensions.get() {
+        // A second extractor of the same request would take again; the first one counts.
+        let _ = slot.set(quota);
+    }
+    quota
+        .wait
+        .map_or(Ok(()), |wait| Err(Problem::rate_limited(wait)))
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+fn add_quota(headers: &mut HeaderMap, quota: Quota) {
+    let whole = quota.full_in.as_secs() + u64::from(quota.full_in.subsec_nanos() > 0);
+    for (name, text) in [
+        (
+            "ratelimit-policy",
+            format!("\"default\";q={};w=60", quota.per_minute),
+        ),
+        (
+            "ratelimit",
+            format!("\"default\";r={};t={whole}", quota.left),
+        ),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 
@@ -90,6 +127,8 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         span.record("trace_id", trace);
     }
     request.extensions_mut().insert(id.clone());
+    let spent = Spent::default();
+    request.extensions_mut().insert(spent.clone());
 
     async move {
         let begun = Instant::now();
@@ -99,6 +138,9 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
                 .into_response()
         });
         let problem = complete(&mut response, &id);
+        if let Some(quota) = spent.0.get() {
+            add_quota(response.headers_mut(), *quota);
+        }
         let status = response.status().as_u16();
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match problem {

@@ -149,6 +149,18 @@ impl Problem {
         }
     }
 
+    /// 429: the token's requests of the minute are used up.
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "This token makes too many requests; wait as long as Retry-After says.",
+            )
+        }
+    }
+
     /// 500; the cause goes to the log.
     pub(crate) fn internal(cause: impl Into<String>) -> Self {
         Self {

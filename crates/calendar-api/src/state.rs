@@ -13,7 +13,7 @@ use calendar_sync::{
 };
 use url::Url;
 
-use crate::limit::AttemptLimit;
+use crate::limit::{AttemptLimit, RequestLimit};
 
 /// The path that the provider sends browsers back to; part of what is registered with it.
 pub const CALLBACK_PATH: &str = "/v1/oauth/callback";
@@ -52,6 +52,8 @@ pub struct ApiSettings {
     pub public_url: String,
     /// Whether anybody may sign up.
     pub signup_open: bool,
+    /// Requests that one token may make in a minute.
+    pub rate_limit_per_minute: u32,
     /// Origins that a `return_url` may name besides the API's own, serialised.
     pub return_origins: Vec<String>,
 }
@@ -93,6 +95,7 @@ pub(crate) struct Shared {
     /// Serialised, the API's own among them.
     pub(crate) return_origins: Vec<String>,
     pub(crate) attempts: AttemptLimit,
+    pub(crate) requests: RequestLimit,
 }
 
 impl AppState {
@@ -170,6 +173,7 @@ impl AppState {
             signup_open: settings.signup_open,
             return_origins,
             attempts: AttemptLimit::default(),
+            requests: RequestLimit::new(settings.rate_limit_per_minute),
         }))
     }
 }

@@ -113,6 +113,7 @@ impl Adapters {
         let settings = ApiSettings {
             public_url,
             signup_open: config.signup_open,
+            rate_limit_per_minute: config.rate_limit_per_minute,
             return_origins: config.return_origins.clone(),
         };
         AppState::new(ports, settings)

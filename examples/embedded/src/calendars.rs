@@ -68,6 +68,7 @@ impl Calendars {
         let settings = ApiSettings {
             public_url,
             signup_open: true,
+            rate_limit_per_minute: 60_000,
             return_origins: Vec::new(),
         };
         AppState::new(self.ports.clone(), settings)

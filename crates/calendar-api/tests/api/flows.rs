@@ -323,6 +323,28 @@ async fn a_cursor_is_good_for_its_own_list_only() {
 }
 
 #[tokio::test]
+async fn a_token_that_runs_away_is_slowed_down_and_others_are_not() {
+    let mut app = App::signed_in().await;
+    let other = app.token_of("eve@example.com").await;
+    let first = app.get("/v1/me").await;
+    assert_eq!(first.header("ratelimit-policy"), "\"default\";q=600;w=60");
+    assert_eq!(first.header("ratelimit"), "\"default\";r=599;t=1");
+    let mut last = first;
+    // More than there are at once: some come back meanwhile.
+    for _ in 0..6_000 {
+        last = app.get("/v1/me").await;
+        if last.status == 429 {
+            break;
+        }
+    }
+    last.assert_problem(429, "rate_limited");
+    assert_eq!(last.header("ratelimit"), "\"default\";r=0;t=60");
+    app.token = Some(other);
+    assert_eq!(app.get("/v1/me").await.status, 200);
+    assert_eq!(app.get("/healthz").await.header("ratelimit"), "");
+}
+
+#[tokio::test]
 async fn every_answer_names_its_request_and_no_cache_shares_it() {
     let app = App::signed_in().await;
     for path in ["/healthz", "/readyz", "/v1/me", "/v1/events", "/nowhere"] {

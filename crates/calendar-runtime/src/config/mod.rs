@@ -107,6 +107,8 @@ pub struct Config {
     pub signup_open: bool,
     /// `CALENDAR_RETURN_ORIGINS`, each in its serialised form (`https://app.example`).
     pub return_origins: Vec<String>,
+    /// `CALENDAR_RATE_LIMIT_PER_MINUTE`: requests of one token.
+    pub rate_limit_per_minute: u32,
     /// What to sync and how often.
     pub sync: SyncConfig,
     /// Logs.
@@ -137,6 +139,10 @@ impl Config {
             _ => Err("is neither `open` nor `closed`; set one of them".to_owned()),
         });
         let return_origins = reader.parsed("CALENDAR_RETURN_ORIGINS", Vec::new(), check::origins);
+        let rate_limit_per_minute =
+            reader.parsed("CALENDAR_RATE_LIMIT_PER_MINUTE", 60_000, |text| {
+                check::number(text, 1, 1_000_000)
+            });
         let sync = read_sync(&mut reader);
         let log = read_log(&mut reader);
 
@@ -165,6 +171,7 @@ impl Config {
             microsoft,
             signup_open,
             return_origins,
+            rate_limit_per_minute,
             sync,
             log,
             warnings,

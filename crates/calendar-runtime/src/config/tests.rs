@@ -76,6 +76,7 @@ fn values_are_taken() {
             "CALENDAR_RETURN_ORIGINS",
             "https://App.example, http://localhost:3000/",
         ),
+        ("CALENDAR_RATE_LIMIT_PER_MINUTE", "120"),
         ("CALENDAR_POLL_SECONDS", "2"),
         ("CALENDAR_LOG", "info,calendar_sync=debug"),
         ("CALENDAR_LOG_FORMAT", "json"),
@@ -99,6 +100,7 @@ fn values_are_taken() {
         config.return_origins,
         ["https://app.example", "http://localhost:3000"]
     );
+    assert_eq!(config.rate_limit_per_minute, 120);
     assert_eq!(config.sync.poll, Duration::from_secs(2));
     assert_eq!(config.sync.past_days, 90, "an empty value is none");
     assert_eq!(config.log.format, LogFormat::Json);
@@ -129,6 +131,7 @@ fn every_mistake_is_named_at_once() {
         ("CALENDAR_MICROSOFT_GRAPH_URL", "graph"),
         ("CALENDAR_SIGNUP", "maybe"),
         ("CALENDAR_RETURN_ORIGINS", "https://a.example/path"),
+        ("CALENDAR_RATE_LIMIT_PER_MINUTE", "0"),
         ("CALENDAR_SYNC_PAST_DAYS", "-1"),
         ("CALENDAR_SYNC_FUTURE_DAYS", "0"),
         ("CALENDAR_POLL_SECONDS", "soon"),
@@ -153,6 +156,7 @@ fn every_mistake_is_named_at_once() {
         "CALENDAR_MICROSOFT_GRAPH_URL is not a URL (relative URL without a base)",
         "CALENDAR_SIGNUP is neither `open` nor `closed`; set one of them",
         "CALENDAR_RETURN_ORIGINS names `https://a.example/path`, which has a path; give the origin alone, like https://app.example",
+        "CALENDAR_RATE_LIMIT_PER_MINUTE is not a whole number from 1 to 1000000",
         "CALENDAR_SYNC_PAST_DAYS is not a whole number from 0 to 3650",
         "CALENDAR_SYNC_FUTURE_DAYS is not a whole number from 1 to 3650",
         "CALENDAR_POLL_SECONDS is not a whole number from 1 to 86400",

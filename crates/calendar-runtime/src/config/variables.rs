@@ -106,6 +106,12 @@ pub const VARIABLES: &[Variable] = &[
         Show::Plain,
     ),
     variable(
+        "CALENDAR_RATE_LIMIT_PER_MINUTE",
+        "requests of one token, against a caller that runs away",
+        "60000",
+        Show::Plain,
+    ),
+    variable(
         "CALENDAR_SYNC_PAST_DAYS",
         "how far back the window reaches",
         "90",

@@ -143,6 +143,7 @@ impl App {
         let settings = ApiSettings {
             public_url: "https://calendar.example".into(),
             signup_open,
+            rate_limit_per_minute: 600,
             return_origins: vec!["https://app.example".into()],
         };
         let router = router(AppState::new(ports, settings));
