@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 
+use crate::support::contract::operations;
 use crate::support::{App, PASSWORD, connection, id};
 
 struct Endpoint {
@@ -60,7 +61,25 @@ fn endpoints() -> Vec<Endpoint> {
         },
         plain("/healthz"),
         plain("/readyz"),
+        plain("/openapi.json"),
+        plain("/docs"),
     ]
+}
+
+/// A new endpoint has to be tried here, too.
+#[test]
+fn the_table_has_every_operation_of_the_contract() {
+    let endpoints = endpoints();
+    for operation in operations() {
+        let of_contract = |each: &&Endpoint| operation.matches(each.method, &each.path);
+        let found = endpoints.iter().find(of_contract);
+        let Endpoint {
+            needs_token, body, ..
+        } = found.unwrap_or_else(|| panic!("{} is not in the table", operation.id()));
+        assert_eq!(operation.json.get("security").is_none(), *needs_token);
+        assert_eq!(operation.body().is_some(), body.is_some());
+    }
+    assert_eq!(operations().len(), endpoints.len());
 }
 
 async fn app() -> App {

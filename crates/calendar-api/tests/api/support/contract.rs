@@ -60,7 +60,7 @@ impl Operation {
         Some(&DOCUMENT["components"]["schemas"][name])
     }
 
-    fn matches(&self, method: &str, path: &str) -> bool {
+    pub(crate) fn matches(&self, method: &str, path: &str) -> bool {
         let path = path.split('?').next().unwrap();
         let (given, template): (Vec<_>, Vec<_>) =
             (path.split('/').collect(), self.path.split('/').collect());
