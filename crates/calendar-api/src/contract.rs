@@ -267,8 +267,10 @@ fn complete(path: &str, operation: &mut Operation) {
         if when.holds(path, operation) {
             let response = operation.responses.responses.entry((*status).to_owned());
             if let RefOr::T(response) = response.or_insert_with(|| Response::new("").into()) {
-                let before = std::mem::take(&mut response.description);
-                response.description = format!("{before} {text}").trim().to_owned();
+                if !response.description.is_empty() {
+                    response.description.push(' ');
+                }
+                response.description.push_str(text);
             }
         }
     }
@@ -308,13 +310,12 @@ impl When {
         };
         match self {
             Self::Always => true,
-            Self::ReadsQuery => of_v1,
+            Self::ReadsQuery | Self::Stored => of_v1,
             Self::Pages => has("cursor", &ParameterIn::Query),
             Self::HasId => has("id", &ParameterIn::Path),
             Self::ReadsJson => of_v1 && operation.request_body.is_some(),
             Self::ReadsBody => operation.request_body.is_some(),
             Self::Authenticated => operation.security.is_none(),
-            Self::Stored => of_v1,
         }
     }
 }

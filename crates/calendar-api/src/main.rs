@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
             Err(error) => cli::refuse("calendar-api", &error),
         },
         Some(Command::Openapi) => {
-            cli::print(&calendar_api::openapi());
+            cli::print(calendar_api::openapi());
             ExitCode::SUCCESS
         }
         None => {

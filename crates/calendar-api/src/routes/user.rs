@@ -59,6 +59,7 @@ impl SignUpBody {
 /// What to change of a user: what is not named stays, `null` clears.
 #[derive(ToSchema)]
 #[schema(as = UserChange)]
+#[expect(clippy::option_option, reason = "left out, cleared, set")]
 pub(crate) struct UserChangeBody {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
     first_name: Option<Option<String>>,
