@@ -1,5 +1,6 @@
 //! What a good value of a field looks like. A check says what is wrong without repeating the value.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use secrecy::SecretString;
@@ -25,20 +26,21 @@ fn text(value: Value) -> Checked<String> {
 pub(crate) fn line(length: RangeInclusive<usize>) -> impl Fn(Value) -> Checked<String> {
     move |value| {
         let text = text(value)?;
-        let text = text.trim();
         if text.contains(char::is_control) {
             return Err("contains a control character".into());
         }
-        if !length.contains(&text.chars().count()) {
-            return Err(format!(
-                "is not {} to {} characters long",
-                length.start(),
-                length.end()
-            )
-            .into());
+        let line = text.trim();
+        // The most with its blanks, as a schema counts.
+        if line.chars().count() < *length.start() || text.chars().count() > *length.end() {
+            return Err(wrong_length(&length));
         }
-        Ok(text.to_owned())
+        Ok(line.to_owned())
     }
+}
+
+fn wrong_length(length: &RangeInclusive<usize>) -> Cow<'static, str> {
+    let (least, most) = (length.start(), length.end());
+    format!("is not {least} to {most} characters long").into()
 }
 
 /// What `check` takes, or `null`.
@@ -54,14 +56,14 @@ pub(crate) fn nullable<T>(
     }
 }
 
-/// A password, so many bytes long.
+/// A password, so many characters long.
 pub(crate) fn password(
     length: RangeInclusive<usize>,
 ) -> impl FnOnce(Value) -> Checked<SecretString> {
     move |value| {
         let text = text(value)?;
-        if !length.contains(&text.len()) {
-            return Err(format!("is not {} to {} bytes long", length.start(), length.end()).into());
+        if !length.contains(&text.chars().count()) {
+            return Err(wrong_length(&length));
         }
         Ok(SecretString::from(text))
     }
@@ -241,12 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn lengths_count_characters_in_lines_and_bytes_in_passwords() {
-        assert_eq!(line(1..=3)(json!(" äöü ")).unwrap(), "äöü");
+    fn lengths_count_characters() {
+        assert_eq!(line(1..=5)(json!(" äöü ")).unwrap(), "äöü");
+        assert!(line(1..=4)(json!(" äöü ")).is_err());
         assert!(line(1..=3)(json!("   ")).is_err());
         assert!(line(1..=3)(json!("a\nb")).is_err());
-        assert!(password(8..=1024)(json!("äöüß")).is_ok());
-        assert!(password(8..=1024)(json!("short")).is_err());
+        assert!(password(8..=1024)(json!("äöüßéèêë")).is_ok());
+        assert!(password(8..=1024)(json!("äöüß")).is_err());
+        assert!(password(8..=1024)(json!("ä".repeat(1024))).is_ok());
         assert!(password(8..=1024)(json!("x".repeat(1025))).is_err());
     }
 

@@ -22,7 +22,6 @@ pub(crate) struct PageQuery {
     #[param(required = false, minimum = 1, maximum = 500, default = 50)]
     pub(crate) limit: u32,
     /// `next_cursor` of the page before, with the same other parameters. Without it the list begins.
-    #[param(example = "AZ…")]
     pub(crate) cursor: Option<String>,
 }
 

@@ -58,8 +58,8 @@ pub(crate) struct EventsQuery {
     /// Tombstones too, so that a consumer can mirror; they stay for 30 days.
     #[param(required = false, default = false)]
     include_deleted: bool,
-    /// Events as they happen, or series as they are kept.
-    #[param(value_type = names::EventView, inline, required = false, default = "instances")]
+    /// Events as they happen (when left out), or series as they are kept.
+    #[param(value_type = names::EventView, inline, required = false)]
     view: EventView,
 }
 

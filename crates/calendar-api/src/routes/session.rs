@@ -23,8 +23,7 @@ use crate::state::AppState;
 pub(crate) struct SignInBody {
     #[schema(min_length = 1, max_length = 255, examples("ann@example.com"))]
     email: String,
-    /// At most 1024 bytes of UTF-8.
-    #[schema(value_type = String, format = Password, min_length = 1, max_length = 256, examples("correct horse battery"))]
+    #[schema(value_type = String, format = Password, min_length = 1, max_length = 1024, examples("correct horse battery"))]
     password: SecretString,
 }
 

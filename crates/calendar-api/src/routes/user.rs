@@ -30,8 +30,7 @@ pub(crate) struct SignUpBody {
     /// One user has it, whatever its case.
     #[schema(format = Email, max_length = 254, examples("ann@example.com"))]
     email: String,
-    /// At least 8 and at most 1024 bytes of UTF-8.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, examples("correct horse battery"))]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024, examples("correct horse battery"))]
     password: SecretString,
     #[schema(min_length = 1, max_length = 100, examples("Ann"))]
     first_name: Option<String>,

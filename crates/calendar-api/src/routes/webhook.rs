@@ -34,7 +34,7 @@ const LONGEST_TOKEN: usize = 8_192;
     tag = "webhooks",
     security(()),
     params(("validationToken" = Option<String>, Query, description = "What to answer as text.")),
-    request_body(content = Object, description = "Microsoft Graph's `changeNotificationCollection`."),
+    request_body(content = Option<Value>, description = "Microsoft Graph's `changeNotificationCollection`; with `validationToken` it is not looked at."),
     responses(
         (status = 200, description = "The validation token.", body = String, content_type = "text/plain"),
         (status = 202, description = "Taken, whether it names a subscription of ours or not."),
@@ -61,7 +61,7 @@ pub(crate) async fn microsoft(
     tag = "webhooks",
     security(()),
     params(("validationToken" = Option<String>, Query, description = "What to answer as text.")),
-    request_body(content = Object, description = "Microsoft Graph's `changeNotificationCollection`."),
+    request_body(content = Option<Value>, description = "Microsoft Graph's `changeNotificationCollection`; with `validationToken` it is not looked at."),
     responses(
         (status = 200, description = "The validation token.", body = String, content_type = "text/plain"),
         (status = 202, description = "Taken, whether it names a subscription of ours or not."),
