@@ -10,7 +10,9 @@ mod arrows;
 mod ci;
 mod codegen;
 mod database;
+mod debian;
 mod dev;
+mod fuzz_api;
 mod migrate;
 mod postgres;
 mod process;
@@ -49,6 +51,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Try the running API with schemathesis, against what its contract says.
+    FuzzApi(fuzz_api::Options),
 }
 
 // One thread: children are tied to the thread that started them (see process.rs).
@@ -81,6 +85,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run().await,
         Command::Migrate(command) => migrate::run(command).await,
         Command::Codegen { check } => codegen::run(check).await,
+        Command::FuzzApi(options) => fuzz_api::run(options).await,
     }
 }
 

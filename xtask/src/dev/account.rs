@@ -16,9 +16,9 @@ const EMAIL: &str = "demo@example.com";
 const FIRST_PASS_LIMIT: Duration = Duration::from_mins(2);
 
 /// A signed-in user of the API.
-pub(super) struct Account {
+pub(crate) struct Account {
     api_url: String,
-    pub(super) token: String,
+    pub(crate) token: String,
 }
 
 /// Refuses a database that holds anybody but the demo user: the worker of `dev` has the simulator for
@@ -47,8 +47,8 @@ pub(super) async fn refuse_other_users(client: &Client) -> Result<()> {
 }
 
 /// A connected calendar.
-pub(super) struct Connection {
-    pub(super) id: String,
+pub(crate) struct Connection {
+    pub(crate) id: String,
     pub(super) name: String,
     pub(super) is_primary: bool,
     pub(super) delegate_email: Option<String>,
@@ -60,7 +60,7 @@ pub(super) struct Connection {
 
 impl Account {
     /// Signs in, after signing up when there is no such user yet.
-    pub(super) async fn sign_in(services: &Services) -> Result<Self> {
+    pub(crate) async fn sign_in(services: &Services) -> Result<Self> {
         let api_url = services.api_url.clone();
         let password = services::kept("password", || workspace::random_hex(12))?;
         let credentials = json!({"email": EMAIL, "password": password});
@@ -90,7 +90,7 @@ impl Account {
     }
 
     /// A request to the API as this user.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,

@@ -9,7 +9,7 @@ mod report;
 mod services;
 
 use std::fs::File;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -18,7 +18,7 @@ use crate::postgres::Postgres;
 use crate::process::ProcessGroup;
 use crate::test::{PROGRAMS, cargo};
 use crate::{database, workspace};
-use account::Account;
+pub(crate) use account::{Account, Connection};
 use edits::Edits;
 use services::Services;
 
@@ -36,19 +36,42 @@ pub(crate) struct Options {
     pub(crate) no_build: bool,
 }
 
+/// The programs, and the demo user with calendars that have had their first pass.
+pub(crate) struct Demo {
+    pub(crate) services: Services,
+    pub(crate) account: Account,
+    pub(crate) connections: Vec<Connection>,
+    took: Duration,
+}
+
+impl Demo {
+    /// Starts everything on a database of nobody's but the demo user's, with these settings besides its own.
+    pub(crate) async fn start(database_url: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        services::clear_logs();
+        let mut services = Services::start(database_url, settings).await?;
+        let account = Account::sign_in(&services).await?;
+        colleague::share(&services).await?;
+        println!(
+            "\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth, and to the calendar that {} shares",
+            colleague::UPN
+        );
+        let (connections, took) = account
+            .connect_and_sync(&mut services, colleague::UPN)
+            .await?;
+        Ok(Self {
+            services,
+            account,
+            connections,
+            took,
+        })
+    }
+}
+
 pub(crate) async fn run(options: Options) -> Result<()> {
     let began = Instant::now();
     let _only_one = lock()?;
     if !options.no_build {
-        println!("building the service and the simulator");
-        let mut build = cargo("build");
-        for program in PROGRAMS {
-            build.args(["--package", program]);
-        }
-        ProcessGroup::spawn("cargo build", build.arg("--bins"))?
-            .success()
-            .await?;
-        println!("built in {:.1} s", began.elapsed().as_secs_f64());
+        build().await?;
     }
     println!("starting");
     let server = if options.fresh {
@@ -68,18 +91,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         "of DATABASE_URL"
     };
     println!("  PostgreSQL {whose}: {}", server.url());
-    services::clear_logs();
-    let mut services = Services::start(server.url()).await?;
-
-    let account = Account::sign_in(&services).await?;
-    colleague::share(&services).await?;
-    println!(
-        "\nconnecting demo@example.com to the simulated Microsoft 365 through OAuth, and to the calendar that {} shares",
-        colleague::UPN
-    );
-    let (connections, took) = account
-        .connect_and_sync(&mut services, colleague::UPN)
-        .await?;
+    let Demo {
+        services,
+        account,
+        connections,
+        took,
+    } = Demo::start(server.url(), &[]).await?;
     let client = database::connect(server.url()).await?;
     report::print_counts(&client, &connections, took).await?;
     let primary = connections
@@ -119,8 +136,23 @@ fn print_addresses(services: &Services, account: &Account, server: &Postgres) {
     );
 }
 
+/// Builds the programs.
+pub(crate) async fn build() -> Result<()> {
+    let began = Instant::now();
+    println!("building the service and the simulator");
+    let mut build = cargo("build");
+    for program in PROGRAMS {
+        build.args(["--package", program]);
+    }
+    ProcessGroup::spawn("cargo build", build.arg("--bins"))?
+        .success()
+        .await?;
+    println!("built in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
 /// One `dev` at a time in a checkout: two would work on the same data.
-fn lock() -> Result<File> {
+pub(crate) fn lock() -> Result<File> {
     let path = services::directory()?.join("lock");
     let file = File::options()
         .create(true)
@@ -128,7 +160,7 @@ fn lock() -> Result<File> {
         .write(true)
         .open(path)?;
     if file.try_lock().is_err() {
-        bail!("another `cargo xtask dev` runs in this checkout: stop it first");
+        bail!("another `cargo xtask dev` or `fuzz-api` runs in this checkout: stop it first");
     }
     Ok(file)
 }

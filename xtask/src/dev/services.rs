@@ -18,8 +18,8 @@ const POLL_SECONDS: &str = "2";
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Everything that runs; ends with this value, in the order of the fields.
-pub(super) struct Services {
-    pub(super) api_url: String,
+pub(crate) struct Services {
+    pub(crate) api_url: String,
     pub(super) simulator_url: String,
     worker: Option<ProcessGroup>,
     worker_settings: Vec<(String, String)>,
@@ -28,8 +28,8 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Migrates the database and starts everything; returns when all answer.
-    pub(super) async fn start(database_url: &str) -> Result<Self> {
+    /// Migrates the database and starts everything, with `more` settings; returns when all answer.
+    pub(super) async fn start(database_url: &str, more: &[(&str, &str)]) -> Result<Self> {
         process::end_recorded(&record_file())?;
         let simulator_port = kept_port("simulator", None)?;
         let api_port = kept_port("api", Some(8080))?;
@@ -42,7 +42,9 @@ impl Services {
         answers(&mut simulator, &format!("{simulator_url}/admin/clock")).await?;
         println!("  simulator  {simulator_url}");
 
-        let settings = settings(database_url, &api_url, &simulator_url)?;
+        let mut settings = settings(database_url, &api_url, &simulator_url)?;
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        settings.extend(more.iter().map(owned));
         let mut migrate = configured("calendar-api", &settings)?;
         migrate.arg("migrate");
         let migrated = start("calendar-api", migrate)?.success().await;

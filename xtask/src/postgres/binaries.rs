@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace;
+use crate::{debian, workspace};
 
 const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_ctl"];
 
@@ -28,9 +28,8 @@ pub(super) fn find_or_install(major: Option<u32>) -> Result<PathBuf> {
             other.display()
         );
     }
-    let apt = Path::new("/usr/bin/apt-get");
-    if super::cluster::is_root()? && apt.exists() {
-        install(apt)?;
+    if debian::may_install()? {
+        install()?;
         if let Some(found) = find(major) {
             return Ok(found);
         }
@@ -104,24 +103,9 @@ pub(super) fn major_version(directory: &Path) -> Option<u32> {
 }
 
 /// Debian's package, without the server of its own that it would start.
-fn install(apt: &Path) -> Result<()> {
+fn install() -> Result<()> {
     println!("PostgreSQL was not found: installing Debian's package");
-    let apt_get = |arguments: &[&str]| -> Result<()> {
-        let status = Command::new(apt)
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .status()?;
-        if !status.success() {
-            bail!(
-                "apt-get {} failed ({status}): install the package postgresql by hand",
-                arguments.join(" ")
-            );
-        }
-        Ok(())
-    };
-    let install = ["install", "--yes", "--no-install-recommends"];
-    apt_get(&["update", "--quiet"])?;
-    apt_get(&[&install[..], &["postgresql-common"]].concat())?;
+    debian::install("postgresql-common")?;
     let settings = Path::new("/etc/postgresql-common/createcluster.conf");
     let text = std::fs::read_to_string(settings).unwrap_or_default();
     let others = text
@@ -133,5 +117,5 @@ fn install(apt: &Path) -> Result<()> {
         .join("\n");
     std::fs::write(settings, text)
         .with_context(|| format!("cannot write {}", settings.display()))?;
-    apt_get(&[&install[..], &["postgresql"]].concat())
+    debian::install("postgresql")
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::binaries;
-use crate::{database, workspace};
+use crate::{database, debian, workspace};
 
 /// How long a server may take to accept connections.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ struct User {
 impl Cluster {
     /// The cluster of this checkout; made when there is none, or only half of one.
     pub(super) fn open() -> Result<Self> {
-        let user = if is_root()? {
+        let user = if debian::is_root()? {
             Some(unprivileged_user()?)
         } else {
             None
@@ -272,7 +272,7 @@ impl Cluster {
 /// Removes the cluster of this checkout, also one that another PostgreSQL made; the next `open`
 /// makes a new one.
 pub(super) fn remove_any() -> Result<()> {
-    let user = if is_root()? {
+    let user = if debian::is_root()? {
         Some(unprivileged_user()?)
     } else {
         None
@@ -285,15 +285,6 @@ pub(super) fn remove_any() -> Result<()> {
         cluster.stop()?;
     }
     std::fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))
-}
-
-/// Whether this process is root.
-pub(super) fn is_root() -> Result<bool> {
-    let output = Command::new("id")
-        .arg("-u")
-        .output()
-        .context("cannot run `id -u`")?;
-    Ok(output.stdout.trim_ascii() == b"0")
 }
 
 /// `postgres`, else `nobody`.
