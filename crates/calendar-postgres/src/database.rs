@@ -75,11 +75,13 @@ impl Database {
 
     /// The stores on a pool of the host program's own, with the connections that it has: its TLS, its limits.
     /// `url` leads to the same database and schema; [`PgWakeups`](crate::PgWakeups) opens its one connection
-    /// by it, since LISTEN needs one that is in no pool. Fails only when `url` cannot be read.
+    /// by it, since LISTEN needs one that is in no pool: to the server itself, past any `PgBouncer`. Fails only
+    /// when `url` cannot be read.
     ///
     /// The pool has to keep to what ours does:
     ///
-    /// - A wait time-out (and with it a runtime), else work hangs where it should fail and be tried again.
+    /// - Time-outs for waiting and for connecting (and with them a runtime), else work hangs where it should fail
+    ///   and be tried again.
     /// - A connection with an open transaction is not handed out again. All recycling methods of diesel-async
     ///   see to that.
     /// - Isolation `READ COMMITTED` and `synchronous_commit` not `off`, the server's defaults: what was answered is
@@ -120,38 +122,66 @@ impl Database {
     pub(crate) async fn begin(&self) -> Result<Transaction, PgError> {
         let mut connection = self.get().await?;
         AnsiTransactionManager::begin_transaction(&mut *connection).await?;
-        Ok(Transaction(connection))
+        Ok(Transaction(Some(connection)))
     }
 }
 
-/// A transaction under way.
-pub(crate) struct Transaction(PooledConnection);
+/// A transaction under way; empty once it has ended or was dropped.
+pub(crate) struct Transaction(Option<PooledConnection>);
 
 impl Transaction {
     /// Commits when the outcome is good, else rolls back.
     pub(crate) async fn end<T>(mut self, outcome: Result<T, PgError>) -> Result<T, PgError> {
-        if outcome.is_ok() {
-            AnsiTransactionManager::commit_transaction(&mut *self.0).await?;
-        } else if let Err(error) = AnsiTransactionManager::rollback_transaction(&mut *self.0).await
-        {
-            // The server rolls back by itself when the connection ends; the first error matters.
-            tracing::debug!(error = %PgError::from(error), "a rollback failed");
+        let ended = if outcome.is_ok() {
+            AnsiTransactionManager::commit_transaction(&mut *self).await
+        } else {
+            AnsiTransactionManager::rollback_transaction(&mut *self).await
+        };
+        match (ended, outcome) {
+            (Ok(()), outcome) => {
+                // Nothing is open any more: back to the pool.
+                self.0 = None;
+                outcome
+            }
+            (Err(error), Ok(_)) => Err(error.into()),
+            (Err(error), outcome) => {
+                // The server rolls back by itself when the connection ends; the first error matters.
+                tracing::debug!(error = %PgError::from(error), "a rollback failed");
+                outcome
+            }
         }
-        outcome
     }
 }
 
+impl Drop for Transaction {
+    /// In the pool it would keep its locks until it is next handed out. Without its connection, the server
+    /// rolls it back at once.
+    fn drop(&mut self) {
+        if let Some(PooledConnection(object)) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "only `end` and `drop` empty it, and nobody has it after them"
+)]
 impl std::ops::Deref for Transaction {
     type Target = AsyncPgConnection;
 
     fn deref(&self) -> &AsyncPgConnection {
-        &self.0
+        self.0.as_ref().expect("the transaction has not ended")
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "only `end` and `drop` empty it, and nobody has it after them"
+)]
 impl std::ops::DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut AsyncPgConnection {
-        &mut self.0
+        self.0.as_mut().expect("the transaction has not ended")
     }
 }
 
