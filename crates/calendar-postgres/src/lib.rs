@@ -57,8 +57,6 @@ pub mod testing;
 pub use connect_session_store::PgConnectSessionStore;
 pub use connection_store::PgConnectionStore;
 pub use database::{Database, PgConfig};
-/// For the types of a host program's own pool.
-pub use diesel_async;
 pub use error::PgError;
 pub use event_reader::PgEventReader;
 pub use event_store::PgEventStore;
@@ -70,3 +68,5 @@ pub use subscription_store::PgSubscriptionStore;
 pub use sync_queue::PgSyncQueue;
 pub use user_store::PgUserStore;
 pub use wakeups::PgWakeups;
+/// For the types of a host program's own pool.
+pub use {deadpool, diesel_async};

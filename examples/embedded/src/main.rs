@@ -7,6 +7,7 @@ mod calendars;
 mod holidays;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -79,12 +80,16 @@ async fn main() -> anyhow::Result<()> {
     Ok(served?)
 }
 
-/// The intranet's own pool, which its own queries use too.
+/// The intranet's own pool, which its own queries use too. For a server that asks for TLS it would need a
+/// `custom_setup`.
 fn pool(url: &str) -> anyhow::Result<Pool<AsyncPgConnection>> {
+    let query = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{query}options=-c%20statement_timeout%3D60000");
     let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
     let pool = Pool::builder(manager)
         .max_size(CONNECTIONS)
-        .wait_timeout(Some(std::time::Duration::from_secs(10)))
+        .wait_timeout(Some(Duration::from_secs(10)))
+        .create_timeout(Some(Duration::from_secs(5)))
         .runtime(deadpool::Runtime::Tokio1);
     Ok(pool.build()?)
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use calendar_domain::ports::{UserStore as _, Wakeups as _};
 use calendar_domain::user::NewUser;
-use calendar_postgres::diesel_async::AsyncPgConnection;
 use calendar_postgres::diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use calendar_postgres::diesel_async::pooled_connection::deadpool::Pool;
+use calendar_postgres::diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use calendar_postgres::testing::TestDatabase;
 use calendar_postgres::{Database, MigrationState, PgUserStore, PgWakeups, migrate};
 use secrecy::SecretString;
@@ -59,6 +59,14 @@ async fn a_hosts_pool_and_tables_stay_its_own() {
     assert_eq!(found.map(|(found, _)| found.id), Some(user.id));
     assert!((1..=2).contains(&pool.status().size), "{:?}", pool.status());
 
+    // What the page on embedding warns of: on this pool, the host has to qualify its names.
+    let mut lent = pool.get().await.unwrap();
+    let insert = "INSERT INTO public.users (login) VALUES ('host')";
+    lent.batch_execute(insert).await.unwrap();
+    let insert = "INSERT INTO users (login) VALUES ('host')";
+    assert!(lent.batch_execute(insert).await.is_err());
+    drop(lent);
+
     let text = "SELECT string_agg(table_name, ',' ORDER BY table_name)
         FROM information_schema.tables WHERE table_schema = 'public'";
     let tables: String = host.query_one(text, &[]).await.unwrap().get(0);
@@ -67,7 +75,7 @@ async fn a_hosts_pool_and_tables_stay_its_own() {
         (SELECT count(*) FROM public.__diesel_schema_migrations)";
     let row = host.query_one(text, &[]).await.unwrap();
     let counts: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-    assert_eq!(counts, [1, 0, 1]);
+    assert_eq!(counts, [1, 1, 1]);
 
     let wakeups = PgWakeups::start(&database);
     let woken = || tokio::time::timeout(Duration::from_secs(10), wakeups.woken());
