@@ -559,7 +559,7 @@ diesel::table! {
         resource_path -> Nullable<Varchar>,
         /// When it ends unless renewed.
         expiration_datetime -> Timestamptz,
-        /// sha256: and the SHA-256, in hex, of the secret that each push must carry.
+        /// sha256: and the SHA-256, in hex, of the secret that each push must carry; the secret itself where an older version stored it and it was not renewed since.
         #[max_length = 255]
         client_state -> Nullable<Varchar>,
         /// Where the provider sends pushes.

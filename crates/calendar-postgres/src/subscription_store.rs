@@ -256,7 +256,8 @@ impl SubscriptionStore for PgSubscriptionStore {
             .collect();
         let sql = "
             SELECT w.id, w.account_id, w.subscription_id,
-                decode(substring(w.client_state FROM '^sha256:([0-9a-f]{64})$'), 'hex') AS client_state
+                CASE WHEN w.client_state ~ '^sha256:[0-9a-f]{64}$' THEN decode(substr(w.client_state, 8), 'hex')
+                    ELSE sha256(convert_to(w.client_state, 'UTF8')) END AS client_state
             FROM webhook_subscriptions AS w JOIN calendar_accounts AS a ON a.id = w.account_id
             WHERE w.subscription_id = ANY ($2) AND w.provider = $1::text::calendar_provider
               AND a.deleted_at IS NULL";
@@ -372,7 +373,10 @@ impl SubscriptionStore for PgSubscriptionStore {
             leased_account!(),
             ", renewed AS (
                 UPDATE webhook_subscriptions AS w
-                SET expiration_datetime = $5, renewed_at = $7, updated_at = $7
+                SET expiration_datetime = $5, renewed_at = $7, updated_at = $7,
+                    -- As an older version stored it.
+                    client_state = CASE WHEN w.client_state ~ '^sha256:[0-9a-f]{64}$' THEN w.client_state
+                        ELSE 'sha256:' || encode(sha256(convert_to(w.client_state, 'UTF8')), 'hex') END
                 FROM account WHERE w.id = $4 AND w.account_id = account.id AND w.is_active
                 RETURNING w.id
             ), settled AS (

@@ -1,0 +1,1 @@
+COMMENT ON COLUMN webhook_subscriptions.client_state IS 'Secret that each push must carry.';
