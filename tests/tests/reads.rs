@@ -44,8 +44,8 @@ const READERS: &str = "
 struct Outcome {
     latencies: Vec<Duration>,
     bytes: usize,
-    /// Events that the first pass has stored when the readers ended.
-    stored: u64,
+    /// Events that the first pass had stored when the readers began, and when they ended.
+    stored: (u64, u64),
     peak_memory: u64,
 }
 
@@ -73,6 +73,8 @@ async fn read(readers: i32, written: u32, duration: Duration, pause: Duration) -
         list["data"][0]["counts"]["events"].as_u64().unwrap()
     };
     eventually("the first pass is under way", async || stored().await > 0).await;
+    let before = stored().await;
+    assert!(before < written.into(), "the pass has ended already");
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url: Arc<str> = format!("{}{MONTH}", world.base).into();
@@ -111,7 +113,7 @@ async fn read(readers: i32, written: u32, duration: Duration, pause: Duration) -
     let outcome = Outcome {
         latencies,
         bytes,
-        stored: stored().await,
+        stored: (before, stored().await),
         peak_memory: world.api.peak_memory(),
     };
     assert!(
@@ -124,7 +126,7 @@ async fn read(readers: i32, written: u32, duration: Duration, pause: Duration) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_are_answered_while_a_first_pass_writes() {
-    let outcome = read(20, 2_000, Duration::from_secs(2), Duration::ZERO).await;
+    let outcome = read(20, 10_000, Duration::from_secs(2), Duration::ZERO).await;
     assert!(outcome.latencies.len() >= 20);
 }
 
@@ -135,9 +137,10 @@ async fn measure(name: &str, pause: Duration) {
         outcome.latencies[(count - 1) * thousandths / 1000].as_secs_f64() * 1000.0
     };
     println!(
-        "{name}: {count} reads of {} bytes, no error; {} events stored meanwhile; the api's peak: {} MiB",
+        "{name}: {count} reads of {} bytes, no error; {} to {} events of the first pass stored; the api's peak: {} MiB",
         outcome.bytes / count,
-        outcome.stored,
+        outcome.stored.0,
+        outcome.stored.1,
         outcome.peak_memory >> 20,
     );
     for (name, thousandths) in [
