@@ -1,175 +1,158 @@
-//! Bad input, as a table over every endpoint: the right problem, never a 500.
+//! Bad input, as a table over the operations of the contract: the right problem, never a 500. What each
+//! operation takes, and so what it has to refuse, the contract says; below stand the cases that it cannot know.
+
+use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
+use time::macros::datetime;
 
-use crate::support::contract::operations;
-use crate::support::{App, PASSWORD, connection, id};
+use crate::support::contract::{Operation, operations, resolved};
+use crate::support::{Answer, App, connection, id, single};
 
-struct Endpoint {
-    method: &'static str,
-    path: String,
-    needs_token: bool,
-    /// A good body, where it takes one.
-    body: Option<Value>,
-    /// Whether it looks at the query and the database.
-    plain: bool,
-}
+const JSON: Option<&str> = Some("application/json");
 
-fn endpoints() -> Vec<Endpoint> {
-    let endpoint = |method, path: &str, needs_token, body| Endpoint {
-        method,
-        path: path.to_owned(),
-        needs_token,
-        body,
-        plain: false,
-    };
-    let connection = format!("/v1/connections/{}", id(500));
-    let event = format!("/v1/events/{}", id(10));
-    let user = json!({"email": "new@example.com", "password": PASSWORD});
-    let session = json!({"email": "ada@example.com", "password": PASSWORD});
-    let round_trip = json!({"provider": "microsoft"});
-    let plain = |path: &str| Endpoint {
-        plain: true,
-        ..endpoint("GET", path, false, None)
-    };
-    vec![
-        endpoint("POST", "/v1/users", false, Some(user)),
-        endpoint("POST", "/v1/sessions", false, Some(session)),
-        endpoint("DELETE", "/v1/sessions", true, None),
-        endpoint("GET", "/v1/me", true, None),
-        endpoint("PATCH", "/v1/me", true, Some(json!({"first_name": "Ada"}))),
-        endpoint("DELETE", "/v1/me", true, None),
-        endpoint("POST", "/v1/connect_sessions", true, Some(round_trip)),
-        endpoint("GET", "/v1/connections", true, None),
-        endpoint("GET", &connection, true, None),
-        endpoint("PATCH", &connection, true, Some(json!({"paused": false}))),
-        endpoint("DELETE", &connection, true, None),
-        endpoint("POST", &format!("{connection}/sync"), true, None),
-        endpoint("GET", &format!("{connection}/subscriptions"), true, None),
-        endpoint("GET", "/v1/events", true, None),
-        endpoint("GET", &event, true, None),
-        plain("/v1/oauth/callback"),
-        Endpoint {
-            method: "POST",
-            ..plain("/webhooks/microsoft")
-        },
-        Endpoint {
-            method: "POST",
-            ..plain("/webhooks/microsoft/lifecycle")
-        },
-        plain("/healthz"),
-        plain("/readyz"),
-        plain("/openapi.json"),
-        plain("/docs"),
-    ]
-}
-
-/// A new endpoint has to be tried here, too.
-#[test]
-fn the_table_has_every_operation_of_the_contract() {
-    let endpoints = endpoints();
-    for operation in operations() {
-        let of_contract = |each: &&Endpoint| operation.matches(each.method, &each.path);
-        let found = endpoints.iter().find(of_contract);
-        let Endpoint {
-            needs_token, body, ..
-        } = found.unwrap_or_else(|| panic!("{} is not in the table", operation.id()));
-        assert_eq!(operation.json.get("security").is_none(), *needs_token);
-        assert_eq!(operation.body().is_some(), body.is_some());
-    }
-    assert_eq!(operations().len(), endpoints.len());
-}
-
+/// Ada with two connections and two events; Eve has one of each.
 async fn app() -> App {
     let app = App::signed_in().await;
-    let user = app.world.user("ada@example.com");
-    app.world
-        .connections
-        .lock()
-        .unwrap()
-        .push(connection(user, 500));
+    app.token_of("eve@example.com").await;
+    let [ada, eve] = ["ada@example.com", "eve@example.com"].map(|email| app.world.user(email));
+    *app.world.connections.lock().unwrap() = vec![
+        connection(ada, 500),
+        connection(ada, 501),
+        connection(eve, 600),
+    ];
+    *app.world.events.lock().unwrap() = vec![single(10, 500), single(11, 500), single(20, 600)];
     app
+}
+
+/// A path with an id of Ada's, where it has one.
+fn path(operation: &Operation) -> String {
+    let is_event = operation.path.starts_with("/v1/events");
+    operation.path_to(id(if is_event { 10 } else { 500 }))
+}
+
+fn body(operation: &Operation) -> String {
+    let example = operation.example();
+    example.as_ref().map(Value::to_string).unwrap_or_default()
+}
+
+/// A request that is good but for its query and its body.
+async fn call(app: &App, operation: &Operation, query: &str, body: String) -> Answer {
+    let path = format!("{}{query}", path(operation));
+    app.raw(&operation.method, &path, JSON, body).await
+}
+
+/// Nothing of ours or of the caller's stands in a refusal.
+#[track_caller]
+fn assert_tight(answer: &Answer) {
+    for leak in [
+        "SELECT",
+        "INSERT",
+        "diesel",
+        ".rs",
+        "src/",
+        "canary",
+        "called `",
+        "password\":",
+    ] {
+        assert!(!answer.text.contains(leak), "{leak}: {}", answer.text);
+    }
+}
+
+#[track_caller]
+fn refused(answer: &Answer, what: &str, status: u16, code: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (status, code),
+        "{what}: {}",
+        answer.text
+    );
+    answer.assert_problem(status, code);
+    assert_tight(answer);
+}
+
+/// A 422 with this one wrong value.
+#[track_caller]
+fn invalid(answer: &Answer, what: &str, place: &str, name: &str) {
+    refused(answer, what, 422, "invalid_input");
+    let problem = answer.json();
+    let errors = problem["errors"].as_array().unwrap();
+    let named: BTreeSet<_> = errors
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap())
+        .collect();
+    let pointer = format!("/{name}");
+    assert_eq!(named, BTreeSet::from([pointer.as_str()]), "{what}");
+    assert!(errors.iter().all(|error| error["in"] == place), "{what}");
 }
 
 #[tokio::test]
 async fn without_a_good_token() {
-    let good = app().await;
-    for Endpoint {
-        method, path, body, ..
-    } in endpoints().iter().filter(|each| each.needs_token)
-    {
-        let body = || body.as_ref().map(Value::to_string).unwrap_or_default();
-        let with = |authorization: Option<&str>| {
-            let mut request = Request::builder().method(*method).uri(path);
-            // An empty one stands for none: the app adds its own only where there is no header.
-            request = request.header(header::AUTHORIZATION, authorization.unwrap_or(""));
-            good.send(
-                request
-                    .header("content-type", "application/json")
-                    .body(Body::from(body()))
-                    .unwrap(),
-            )
-        };
-        for missing in [
-            None,
-            Some("Basic YTpi"),
-            Some("Bearer"),
-            Some("Bearer  "),
-            Some("token"),
-        ] {
-            with(missing).await.assert_problem(401, "token_missing");
-        }
-        let long = format!("Bearer {}", "x".repeat(5_000));
-        with(Some(&long)).await.assert_problem(401, "token_invalid");
-        if (*method, path.as_str()) != ("DELETE", "/v1/sessions") {
-            with(Some("Bearer nobody's"))
-                .await
-                .assert_problem(401, "token_invalid");
-        }
-    }
-    assert_eq!(good.get("/v1/me").await.status, 200, "nothing was done");
-}
-
-#[tokio::test]
-async fn with_an_unknown_parameter() {
     let app = app().await;
-    for Endpoint {
-        method, path, body, ..
-    } in endpoints().iter().filter(|each| !each.plain)
-    {
-        let body = body.as_ref().map(Value::to_string).unwrap_or_default();
-        let answer = app
-            .raw(
-                method,
-                &format!("{path}?no~w=1"),
-                Some("application/json"),
-                body.clone(),
-            )
-            .await;
-        answer.assert_invalid(&["/no~0w"]);
-        assert_eq!(answer.json()["errors"][0]["in"], "query");
-        app.raw(
-            method,
-            &format!("{path}?a=%ff"),
-            Some("application/json"),
-            body,
-        )
-        .await
-        .assert_problem(400, "malformed_query");
+    let expired = app.token_of("late@example.com").await;
+    let late = app.world.user("late@example.com");
+    for session in app.world.sessions.lock().unwrap().values_mut() {
+        if session.user_id == late {
+            session.expires_at = datetime!(2026-01-05 09:00 UTC);
+        }
     }
+    let expired = format!("Bearer {expired}");
+    let long = format!("Bearer {}", "x".repeat(5_000));
+    for operation in operations().iter().filter(|each| each.needs_token()) {
+        for (authorization, code) in [
+            // An empty one stands for none: the app adds its own only where there is no header.
+            ("", "token_missing"),
+            ("Basic YTpi", "token_missing"),
+            ("Bearer", "token_missing"),
+            ("Bearer  ", "token_missing"),
+            ("token", "token_missing"),
+            ("Bearer nobody's", "token_invalid"),
+            (&long, "token_invalid"),
+            (&expired, "token_invalid"),
+        ] {
+            let is_sign_out = operation.id() == "sign_out";
+            if is_sign_out && code == "token_invalid" && authorization != long {
+                continue;
+            }
+            let request = Request::builder()
+                .method(operation.method.as_str())
+                .uri(path(operation))
+                .header(header::AUTHORIZATION, authorization)
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body(operation)))
+                .unwrap();
+            let what = format!("{} {authorization:.20}", operation.id());
+            refused(&app.send(request).await, &what, 401, code);
+        }
+    }
+    assert_eq!(app.get("/v1/me").await.status, 200, "nothing was done");
 }
 
 #[tokio::test]
 async fn with_a_method_that_is_not_allowed() {
     let app = app().await;
-    for Endpoint { path, .. } in endpoints() {
-        for method in ["PUT", "OPTIONS", "BREW"] {
-            let answer = app.call(method, &path).await;
-            answer.assert_problem(405, "method_not_allowed");
-            assert!(!answer.header(header::ALLOW).is_empty(), "{path}");
-            assert!(answer.text.contains("Allow names"), "{}", answer.text);
+    for operation in operations() {
+        let known: BTreeSet<_> = operations()
+            .into_iter()
+            .filter(|each| each.path == operation.path)
+            .map(|each| each.method)
+            .collect();
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
+            if known.contains(method) {
+                continue;
+            }
+            let answer = app.call(method, &path(&operation)).await;
+            let what = format!("{method} {}", operation.path);
+            refused(&answer, &what, 405, "method_not_allowed");
+            let allowed: BTreeSet<_> = answer
+                .header(header::ALLOW)
+                .split([',', ' '])
+                .filter(|method| !matches!(*method, "" | "HEAD"))
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(allowed, known, "{what}");
         }
     }
     for path in [
@@ -181,7 +164,7 @@ async fn with_a_method_that_is_not_allowed() {
         "/%00",
         "/../etc/passwd",
     ] {
-        app.get(path).await.assert_problem(404, "no_such_route");
+        refused(&app.get(path).await, path, 404, "no_such_route");
     }
 }
 
@@ -190,12 +173,26 @@ async fn with_a_body_that_is_none() {
     let app = app().await;
     let large = format!("{{\"email\": \"{}\"}}", "x".repeat(1 << 20));
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    for Endpoint {
-        method, path, body, ..
-    } in &endpoints()
-    {
-        let Some(good) = body else { continue };
-        let send = |content_type, body: String| app.raw(method, path, content_type, body);
+    for operation in &operations() {
+        if operation.json.get("requestBody").is_none() {
+            continue;
+        }
+        let id = operation.id();
+        let (method, path) = (&operation.method, path(operation));
+        let answer = app.raw(method, &path, JSON, large.clone()).await;
+        refused(&answer, id, 413, "body_too_large");
+        // The same, announced only: nothing has to arrive first.
+        let announced = Request::builder()
+            .method(method.as_str())
+            .uri(&path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, "1048577")
+            .body(Body::from("{}"))
+            .unwrap();
+        refused(&app.send(announced).await, id, 413, "body_too_large");
+        if operation.body().is_none() {
+            continue;
+        }
         for content_type in [
             None,
             Some("text/plain"),
@@ -203,9 +200,8 @@ async fn with_a_body_that_is_none() {
             Some("application/json; charset=latin-1"),
             Some("json"),
         ] {
-            send(content_type, good.to_string())
-                .await
-                .assert_problem(415, "unsupported_media_type");
+            let answer = app.raw(method, &path, content_type, body(operation)).await;
+            refused(&answer, id, 415, "unsupported_media_type");
         }
         for malformed in [
             "",
@@ -220,267 +216,342 @@ async fn with_a_body_that_is_none() {
             "{\"a\\u0000\": 1}",
             &deep,
         ] {
-            send(Some("application/json"), malformed.to_owned())
-                .await
-                .assert_problem(400, "malformed_json");
+            let answer = call(&app, operation, "", malformed.to_owned()).await;
+            refused(&answer, id, 400, "malformed_json");
         }
-        let not_utf8 = app
-            .raw(
-                method,
-                path,
-                Some("application/json"),
-                vec![b'{', b'"', 0xff],
-            )
-            .await;
-        not_utf8.assert_problem(400, "malformed_json");
-        send(Some("application/json"), large.clone())
-            .await
-            .assert_problem(413, "body_too_large");
-        // The same, announced only: nothing has to arrive first.
-        let announced = Request::builder()
-            .method(*method)
-            .uri(path)
-            .header("content-type", "application/json")
-            .header("content-length", "1048577")
-            .body(Body::from("{}"))
-            .unwrap();
-        app.send(announced)
-            .await
-            .assert_problem(413, "body_too_large");
+        let not_utf8 = app.raw(method, &path, JSON, vec![b'{', b'"', 0xff]).await;
+        refused(&not_utf8, id, 400, "malformed_json");
+    }
+}
 
-        let mut more = good.clone();
-        more["unknown"] = json!(1);
-        send(Some("application/json"), more.to_string())
-            .await
-            .assert_invalid(&["/unknown"]);
+/// Values that a schema does not allow.
+fn bad_values(schema: &Value) -> Vec<Value> {
+    let schema = resolved(schema);
+    let is = |kind: &str| {
+        schema["type"] == kind
+            || schema["type"]
+                .as_array()
+                .is_some_and(|kinds| kinds.contains(&json!(kind)))
+    };
+    let mut bad = vec![json!({}), json!(-1.5)];
+    let variants = schema["anyOf"].as_array();
+    let can_be_null =
+        is("null") || variants.is_some_and(|variants| variants.contains(&json!({"type": "null"})));
+    if !can_be_null {
+        bad.push(Value::Null);
+    }
+    if is("string") || variants.is_some() {
+        bad.extend([json!(true), json!("a\0b")]);
+    }
+    if is("boolean") {
+        bad.extend([json!("yes"), json!(1), json!("true")]);
+    }
+    if is("array") {
+        let of_items = bad_values(&schema["items"]);
+        bad.extend(of_items.into_iter().map(|item| json!([item])));
+        if schema["minItems"].as_u64() > Some(0) {
+            bad.push(json!([]));
+        }
+    }
+    if let Some(most) = schema["maxLength"].as_u64() {
+        bad.push(json!("x".repeat(usize::try_from(most).unwrap() + 1)));
+    }
+    if let Some(least @ 1..) = schema["minLength"].as_u64() {
+        let few = "x".repeat(usize::try_from(least).unwrap() - 1);
+        bad.push(json!(few));
+    }
+    if let Some(name) = schema["enum"][0].as_str() {
+        bad.extend([json!("nonsense"), json!(name.to_uppercase()), json!("")]);
+    }
+    if schema["format"] == "email"
+        || schema["format"] == "uri"
+        || schema["pattern"] == "^#[0-9A-Fa-f]{6}$"
+    {
+        bad.extend([json!("nonsense"), json!("#12345g")]);
+    }
+    bad
+}
+
+#[tokio::test]
+async fn with_fields_that_the_contract_does_not_allow() {
+    let app = app().await;
+    let mut tried = 0;
+    for operation in &operations() {
+        let (Some(schema), Some(good)) = (operation.body(), operation.example()) else {
+            continue;
+        };
+        for (name, field) in schema["properties"].as_object().unwrap() {
+            for bad in bad_values(field) {
+                let mut body = good.clone();
+                body[name] = bad;
+                let what = format!("{} {body:.200}", operation.id());
+                let answer = call(&app, operation, "", body.to_string()).await;
+                invalid(&answer, &what, "body", name);
+                tried += 1;
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten() {
+            let name = name.as_str().unwrap();
+            let mut body = good.clone();
+            body.as_object_mut().unwrap().remove(name);
+            let answer = call(&app, operation, "", body.to_string()).await;
+            invalid(&answer, operation.id(), "body", name);
+        }
+        let mut more = good;
+        more["unk/nown"] = json!(1);
+        let answer = call(&app, operation, "", more.to_string()).await;
+        invalid(&answer, operation.id(), "body", "unk~1nown");
+    }
+    assert!(tried > 60, "{tried}");
+}
+
+/// A good value of a parameter, and bad ones, as a query holds them.
+fn values(schema: &Value) -> (String, Vec<String>) {
+    let schema = resolved(schema);
+    let text = |values: &[&str]| values.iter().copied().map(str::to_owned).collect();
+    let kind = schema["type"].as_str().unwrap_or_default();
+    if let Some(name) = schema["enum"][0].as_str() {
+        let upper = name.to_uppercase();
+        return (name.to_owned(), text(&["nonsense", &upper, "", "%00"]));
+    }
+    match (kind, schema["format"].as_str()) {
+        ("boolean", _) => ("true".into(), text(&["1", "yes", "", "TRUE", "%00"])),
+        ("integer", _) => {
+            let (least, most) = (&schema["minimum"], &schema["maximum"]);
+            let below = (least.as_i64().unwrap() - 1).to_string();
+            let above = (most.as_i64().unwrap() + 1).to_string();
+            let huge = "99999999999999999999";
+            let bad = text(&[&below, &above, huge, "-1", "1.5", "1e1", "ten", "", "%00"]);
+            (least.to_string(), bad)
+        }
+        ("string", Some("uuid")) => (
+            id(500).to_string(),
+            text(&["7", "", "%00", "0198b5a0000070008000000000000000"]),
+        ),
+        ("string", Some("date-time")) => (
+            "2026-01-31T09:00:00Z".into(),
+            text(&[
+                "today",
+                "",
+                "%00",
+                "0",
+                "2026-01-31",
+                "2026-02-30T00:00:00Z",
+                "2026-01-31T25:00:00Z",
+                "2026-01-31T09:00:00+01:00",
+                "9999-12-31T23:59:59-23:59",
+                "+12026-01-31T09:00:00Z",
+            ]),
+        ),
+        _ => {
+            let mut bad = vec!["a%00b".to_owned()];
+            if let Some(most) = schema["maxLength"].as_u64() {
+                bad.push("x".repeat(usize::try_from(most).unwrap() + 1));
+                bad.push(String::new());
+            }
+            ("x".into(), bad)
+        }
     }
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "a table")]
-async fn with_wrong_fields() {
+async fn with_parameters_that_the_contract_does_not_allow() {
     let app = app().await;
-    let long = "x".repeat(101);
-    let connection = format!("/v1/connections/{}", id(500));
-    let cases: Vec<(&str, &str, Value, &[&str])> = vec![
-        ("POST", "/v1/users", json!({}), &["/email", "/password"]),
-        (
-            "POST",
-            "/v1/users",
-            json!({"email": "a", "password": "short"}),
-            &["/email", "/password"],
-        ),
-        (
-            "POST",
-            "/v1/users",
-            json!({"email": 1, "password": null, "first_name": [], "last_name": long}),
-            &["/email", "/password", "/first_name", "/last_name"],
-        ),
-        (
-            "POST",
-            "/v1/users",
-            json!({"email": "a\u{0}@b.co", "password": "12345\u{0}789", "first_name": "a\u{0}b"}),
-            &["/email", "/password", "/first_name"],
-        ),
-        (
-            "POST",
-            "/v1/users",
-            json!({"email": "a@b.co", "password": "x".repeat(1025)}),
-            &["/password"],
-        ),
-        (
-            "POST",
-            "/v1/users",
-            json!({"email": "a@b.co", "password": "12345678", "first_name": ""}),
-            &["/first_name"],
-        ),
-        ("POST", "/v1/sessions", json!({}), &["/email", "/password"]),
-        (
-            "POST",
-            "/v1/sessions",
-            json!({"email": "a\u{0}", "password": ""}),
-            &["/email", "/password"],
-        ),
-        (
-            "POST",
-            "/v1/sessions",
-            json!({"email": {}, "password": "x".repeat(1025)}),
-            &["/email", "/password"],
-        ),
-        (
-            "PATCH",
-            "/v1/me",
-            json!({"first_name": 1, "last_name": "a\nb", "email": "x@y.co"}),
-            &["/first_name", "/last_name", "/email"],
-        ),
-        ("POST", "/v1/connect_sessions", json!({}), &["/provider"]),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "apple"}),
-            &["/provider"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "MICROSOFT"}),
-            &["/provider"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "google"}),
-            &["/provider"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "microsoft", "delegate_email": "boss", "calendars": "some", "return_url": "https://evil.example/"}),
-            &["/delegate_email", "/calendars", "/return_url"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "microsoft", "calendars": [], "return_url": "javascript:alert(1)"}),
-            &["/calendars", "/return_url"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "microsoft", "calendars": ["a", "b\u{0}"], "return_url": 7}),
-            &["/calendars", "/return_url"],
-        ),
-        (
-            "POST",
-            "/v1/connect_sessions",
-            json!({"provider": "microsoft", "calendars": ["a", "x".repeat(256)]}),
-            &["/calendars"],
-        ),
-        (
-            "PATCH",
-            &connection,
-            json!({"paused": "yes", "calendar_name": "", "calendar_color": "red"}),
-            &["/paused", "/calendar_name", "/calendar_color"],
-        ),
-        (
-            "PATCH",
-            &connection,
-            json!({"paused": null, "calendar_name": null, "calendar_color": "#12345g"}),
-            &["/paused", "/calendar_name", "/calendar_color"],
-        ),
-        (
-            "PATCH",
-            &connection,
-            json!({"calendar_name": "x".repeat(256), "status": "connected"}),
-            &["/calendar_name", "/status"],
-        ),
-    ];
-    for (method, path, body, pointers) in cases {
-        let answer = app
-            .raw(method, path, Some("application/json"), body.to_string())
+    let mut tried = 0;
+    for operation in operations().iter().filter(|each| each.is_strict()) {
+        let refuse = async |query: &str, name: &str| {
+            let answer = call(&app, operation, query, body(operation)).await;
+            invalid(
+                &answer,
+                &format!("{} {query:.90}", operation.id()),
+                "query",
+                name,
+            );
+        };
+        refuse("?no~w=1", "no~0w").await;
+        refuse("?a/b%00=1", "a~1b\0").await;
+        let answer = call(&app, operation, "?a=%ff", body(operation)).await;
+        refused(&answer, operation.id(), 400, "malformed_query");
+        for parameter in operation.json["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            if parameter["in"] != "query" {
+                continue;
+            }
+            let name = parameter["name"].as_str().unwrap();
+            let (good, bad) = values(&parameter["schema"]);
+            refuse(&format!("?{name}={good}&{name}={good}"), name).await;
+            for value in bad.iter().filter(|_| name != "cursor") {
+                refuse(&format!("?{name}={value}"), name).await;
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 70, "{tried}");
+}
+
+#[tokio::test]
+async fn with_a_cursor_of_something_else() {
+    let app = app().await;
+    let lists: Vec<_> = operations()
+        .into_iter()
+        .filter(|each| each.parameters("query").contains(&"cursor".to_owned()))
+        .collect();
+    let mut cursors = vec![String::new()];
+    for list in &lists {
+        let page = call(&app, list, "?limit=1", String::new()).await.json();
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            continue;
+        };
+        cursors.push(cursor.to_owned());
+        let last = call(
+            &app,
+            list,
+            &format!("?limit=1&cursor={cursor}"),
+            String::new(),
+        )
+        .await;
+        assert_eq!(last.status, 200, "{}", list.id());
+        let flipped = if cursor.starts_with('A') { "B" } else { "A" };
+        for bad in [
+            format!("{flipped}{}", &cursor[1..]),
+            cursor[1..].to_owned(),
+            format!("{cursor}A"),
+        ] {
+            let answer = call(&app, list, &format!("?cursor={bad}"), String::new()).await;
+            refused(&answer, list.id(), 400, "invalid_cursor");
+        }
+    }
+    assert!(cursors.len() > 2, "{cursors:?}");
+    for list in &lists {
+        for bad in ["", "x", "%00", "AAAA", "../..", "%F0%9F%98%80"] {
+            let answer = call(&app, list, &format!("?cursor={bad}"), String::new()).await;
+            refused(&answer, list.id(), 400, "invalid_cursor");
+        }
+        let good = async |cursor: &String| {
+            let answer = call(
+                &app,
+                list,
+                &format!("?limit=1&cursor={cursor}"),
+                String::new(),
+            )
             .await;
-        answer.assert_invalid(pointers);
-        assert_eq!(answer.json()["errors"][0]["in"], "body");
+            answer.status == 200
+        };
+        let mut accepted = 0;
+        for cursor in &cursors {
+            accepted += usize::from(good(cursor).await);
+        }
         assert!(
-            !answer.text.contains("evil") && !answer.text.contains("boss"),
-            "repeats: {}",
-            answer.text
+            accepted <= 1,
+            "{} takes the cursor of another list",
+            list.id()
         );
     }
 }
 
 #[tokio::test]
-async fn with_wrong_parameters() {
+async fn with_an_id_of_nothing_or_of_another_user() {
     let app = app().await;
-    let cases: &[(&str, &[&str])] = &[
-        ("/v1/connections?limit=0", &["/limit"]),
-        ("/v1/connections?limit=501", &["/limit"]),
-        ("/v1/connections?limit=ten&limit=5", &["/limit"]),
-        ("/v1/events?limit=-1", &["/limit"]),
-        ("/v1/events?limit=99999999999999999999", &["/limit"]),
-        ("/v1/events?connection_id=7", &["/connection_id"]),
-        (
-            "/v1/events?from=today&to=2026-02-30T00:00:00Z",
-            &["/from", "/to"],
-        ),
-        (
-            "/v1/events?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
-            &["/to"],
-        ),
-        (
-            "/v1/events?from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z",
-            &["/to"],
-        ),
-        ("/v1/events?from=2026-01-02T00:00:00+01:00", &["/from"]),
-        ("/v1/events?to=9999-12-31T23:59:59-23:59", &["/to"]),
-        (
-            "/v1/events?teams_enabled=1&include_deleted=yes",
-            &["/teams_enabled", "/include_deleted"],
-        ),
-        (
-            "/v1/events?importance=HIGH&status=done&view=all",
-            &["/importance", "/status", "/view"],
-        ),
-        ("/v1/events?q=&category=", &["/category", "/q"]),
-        (
-            "/v1/events?q=a%00b&conversation_id=%00",
-            &["/conversation_id", "/q"],
-        ),
-        ("/v1/events?updated_since=0", &["/updated_since"]),
-        ("/v1/events?q=a&q=b", &["/q"]),
-        ("/v1/events?provider=microsoft", &["/provider"]),
-    ];
-    for (path, pointers) in cases {
-        app.get(path).await.assert_invalid(pointers);
-    }
-    let long = format!("/v1/events?q={}", "x".repeat(201));
-    app.get(&long).await.assert_invalid(&["/q"]);
-    for cursor in ["", "x", "%00", "AAAA", "../..", "%F0%9F%98%80"] {
-        app.get(&format!("/v1/events?cursor={cursor}"))
-            .await
-            .assert_problem(400, "invalid_cursor");
-        app.get(&format!("/v1/connections?cursor={cursor}"))
-            .await
-            .assert_problem(400, "invalid_cursor");
-    }
-}
-
-#[tokio::test]
-async fn with_ids_of_nothing() {
-    let app = app().await;
-    for unknown in [
+    let of_eve = [id(20), id(600)].map(|id| id.to_string());
+    let unknown = [
         "7",
         "x",
         "%00",
         "%ff",
         "0198b5a0000070008000000000000000",
-        "'; DROP TABLE users",
+        "'%3B%20DROP%20TABLE%20users",
         &id(99).to_string(),
-    ] {
-        let unknown = unknown.replace(' ', "%20");
-        for (method, path) in [
-            ("GET", format!("/v1/connections/{unknown}")),
-            ("DELETE", format!("/v1/connections/{unknown}")),
-            ("POST", format!("/v1/connections/{unknown}/sync")),
-            ("GET", format!("/v1/connections/{unknown}/subscriptions")),
-            ("GET", format!("/v1/events/{unknown}")),
-        ] {
-            let answer = app.call(method, &path).await;
-            let code = answer.code();
-            assert!(
-                code.ends_with("not_found"),
-                "{method} {path}: {}",
-                answer.text
-            );
-            answer.assert_problem(404, &code);
+    ]
+    .map(str::to_owned);
+    for operation in operations() {
+        if !operation.path.contains("{id}") {
+            continue;
         }
-        let answer = app
-            .patch(&format!("/v1/connections/{unknown}"), &json!({}))
-            .await;
-        assert_eq!(answer.status, 404);
+        let mut refusals = BTreeSet::new();
+        for id in unknown.iter().chain(&of_eve) {
+            let path = operation.path_to(id);
+            let answer = app
+                .raw(&operation.method, &path, JSON, body(&operation))
+                .await;
+            let code = answer.code();
+            let what = format!("{} {path}", operation.method);
+            assert!(code.ends_with("not_found"), "{what}: {}", answer.text);
+            refused(&answer, &what, 404, &code);
+            if id.len() == 36 {
+                refusals.insert((code, answer.json()["detail"].to_string()));
+            }
+        }
+        assert_eq!(
+            refusals.len(),
+            1,
+            "what is another's is nothing: {refusals:?}"
+        );
     }
-    let of_nobody = format!("/v1/events?connection_id={}", id(99));
-    app.get(&of_nobody)
-        .await
-        .assert_problem(404, "connection_not_found");
+    for of_nobody in [id(99), id(600)] {
+        let path = format!("/v1/events?connection_id={of_nobody}");
+        refused(&app.get(&path).await, &path, 404, "connection_not_found");
+    }
+    assert_eq!(app.world.connections.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn with_values_that_are_wrong_together_or_here() {
+    let app = app().await;
+    for (body, pointers) in [
+        // Not configured on this server.
+        (json!({"provider": "google"}), &["/provider"][..]),
+        (
+            json!({"provider": "apple", "delegate_email": "boss", "calendars": "some", "return_url": "https://evil.example/"}),
+            &["/provider", "/delegate_email", "/calendars", "/return_url"],
+        ),
+        (
+            json!({"provider": "microsoft", "calendars": [], "return_url": "javascript:alert(1)"}),
+            &["/calendars", "/return_url"],
+        ),
+        (
+            json!({"provider": "microsoft", "calendars": ["a", "b\0"]}),
+            &["/calendars"],
+        ),
+        (
+            json!({"provider": "microsoft", "calendars": ["a", "x".repeat(256)]}),
+            &["/calendars"],
+        ),
+    ] {
+        let answer = app.post("/v1/connect_sessions", &body).await;
+        answer.assert_invalid(pointers);
+        for value in ["evil", "boss", "some"] {
+            let detail = answer.json()["errors"].to_string();
+            assert!(!detail.contains(value), "repeats: {detail}");
+        }
+    }
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    for (query, pointers) in [
+        (format!("from={late}&to={early}"), &["/to"][..]),
+        (format!("from={late}&to={late}"), &["/to"]),
+        (
+            "from=today&to=2026-02-30T00:00:00Z".to_owned(),
+            &["/from", "/to"],
+        ),
+        (
+            "importance=HIGH&status=done&view=all".to_owned(),
+            &["/importance", "/status", "/view"],
+        ),
+    ] {
+        let answer = app.get(&format!("/v1/events?{query}")).await;
+        answer.assert_invalid(pointers);
+    }
+    // A password is taken as it is, and counts in characters.
+    for (password, is_good) in [
+        ("ä".repeat(1024), true),
+        ("  8 chars".to_owned(), true),
+        ("ä".repeat(7), false),
+    ] {
+        let user =
+            json!({"email": format!("{}@example.com", password.len()), "password": password});
+        let answer = app.post("/v1/users", &user).await;
+        assert_eq!(answer.status == 201, is_good, "{}", answer.text);
+    }
 }

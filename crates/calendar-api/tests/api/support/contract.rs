@@ -60,6 +60,37 @@ impl Operation {
         Some(&DOCUMENT["components"]["schemas"][name])
     }
 
+    /// Its path, about this event or connection.
+    pub(crate) fn path_to(&self, id: impl std::fmt::Display) -> String {
+        self.path.replace("{id}", &id.to_string())
+    }
+
+    /// Whether it needs a token.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.json.get("security").is_none()
+    }
+
+    /// Whether it refuses what it does not know: all but what providers and their browsers call, and operators.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.path.starts_with("/v1/") && self.id() != "oauth_callback"
+    }
+
+    /// The examples of its body's fields, but for what depends on the operator.
+    pub(crate) fn example(&self) -> Option<Value> {
+        let of_field = |(name, field): (&String, &Value)| {
+            let item = &resolved(&field["items"])["enum"][0];
+            let example = match name.as_str() {
+                "provider" => json!("microsoft"),
+                "return_url" => json!("https://app.example/done"),
+                _ if item.is_string() => json!([item]),
+                _ => field["examples"].get(0)?.clone(),
+            };
+            Some((name.clone(), example))
+        };
+        let properties = self.body()?["properties"].as_object().unwrap();
+        Some(properties.iter().filter_map(of_field).collect())
+    }
+
     pub(crate) fn matches(&self, method: &str, path: &str) -> bool {
         let path = path.split('?').next().unwrap();
         let (given, template): (Vec<_>, Vec<_>) =
@@ -71,6 +102,12 @@ impl Operation {
                 .zip(template)
                 .all(|(given, part)| *given == part || part.starts_with('{'))
     }
+}
+
+/// What a reference leads to, or the schema itself.
+pub(crate) fn resolved(schema: &Value) -> &Value {
+    let name = schema["$ref"].as_str().and_then(|to| to.rsplit('/').next());
+    name.map_or(schema, |name| &DOCUMENT["components"]["schemas"][name])
 }
 
 /// Panics where an answer is not one that the document knows.
