@@ -68,6 +68,32 @@ pub mod sql_types {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// A service key: with it a backend calls the API for its users.
+    api_keys (id) {
+        /// Identity.
+        id -> Uuid,
+        /// Who made it.
+        user_id -> Uuid,
+        /// What its owner calls it.
+        #[max_length = 100]
+        name -> Varchar,
+        /// How the key begins, to recognise it by.
+        #[max_length = 20]
+        token_hint -> Varchar,
+        /// SHA-256 of the key; the key itself is not stored.
+        token_hash -> Bytea,
+        /// What it may do: events:read, connections:manage, users:manage.
+        scopes -> Array<Nullable<Text>>,
+        /// When the row was written.
+        created_at -> Timestamptz,
+        /// When the key was last used, to the nearest hour.
+        last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// A sign-in to the API.
     api_sessions (id) {
         /// Identity.
@@ -518,7 +544,7 @@ diesel::table! {
     users (id) {
         /// Identity; UUIDv7 when this project wrote the row.
         id -> Uuid,
-        /// Sign-in address. Unique as written; sign-up and sign-in use the lower-cased one.
+        /// Sign-in address. Unique as written; sign-up and sign-in use the lower-cased one. Of a managed user: managed-<id>@invalid.
         #[max_length = 255]
         email -> Varchar,
         /// argon2id in PHC form; null when the user can't sign in by password.
@@ -536,6 +562,11 @@ diesel::table! {
         updated_at -> Timestamptz,
         /// Soft delete; the address is made anonymous at once, so that it can sign up again.
         deleted_at -> Nullable<Timestamptz>,
+        /// The user whose service key made this one and acts for it; null = signed up by themselves.
+        managed_by -> Nullable<Uuid>,
+        /// The address of a managed user, unique among those of the same owner.
+        #[max_length = 255]
+        managed_email -> Nullable<Varchar>,
     }
 }
 
@@ -579,6 +610,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(api_keys -> users (user_id));
 diesel::joinable!(api_sessions -> users (user_id));
 diesel::joinable!(calendar_accounts -> users (user_id));
 diesel::joinable!(calendar_connections -> calendar_accounts (account_id));
@@ -593,6 +625,7 @@ diesel::joinable!(webhook_subscriptions -> calendar_accounts (account_id));
 diesel::joinable!(webhook_subscriptions -> calendar_connections (calendar_connection_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    api_keys,
     api_sessions,
     calendar_accounts,
     calendar_connections,

@@ -134,7 +134,11 @@ fn render_table(out: &mut String, table: &Table) -> Result<()> {
 fn type_text(column: &Column) -> String {
     match column.max_length {
         Some(length) => format!("{}({length})", column.type_name),
-        None => column.type_name.clone(),
+        // The mermaid diagram has no brackets in a type.
+        None => match column.type_name.strip_prefix('_') {
+            Some(element) => format!("{element}_array"),
+            None => column.type_name.clone(),
+        },
     }
 }
 

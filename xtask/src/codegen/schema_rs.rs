@@ -132,6 +132,8 @@ fn diesel_type(name: &str, enums: &[EnumType]) -> Result<String> {
         "date" => "Date",
         "jsonb" => "Jsonb",
         "bytea" => "Bytea",
+        // An element of an array can be null, as far as PostgreSQL knows.
+        "_text" => "Array<Nullable<Text>>",
         other if enums.iter().any(|enum_type| enum_type.name == other) => {
             return Ok(pascal_case(other));
         }
