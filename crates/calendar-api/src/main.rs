@@ -1,5 +1,6 @@
 //! The command line of the API: serve, migrate, print the configuration.
 
+mod keys;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use calendar_postgres::MigrationState;
-use calendar_runtime::config::{Config, Environment, MigrateConfig, help};
+use calendar_runtime::config::{Config, Environment, KeysConfig, MigrateConfig, help};
 use calendar_runtime::startup::{DATABASE_WAIT, StartError, wait_for_database};
 use calendar_runtime::{ErrorChain, cli, shutdown, telemetry};
 use clap::{Parser, Subcommand};
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use keys::KeysCommand;
 use wiring::{Adapters, CHECKS};
 
 /// How long requests in flight have once we are asked to stop.
@@ -40,6 +42,9 @@ enum Command {
     Migrate,
     /// Print the contract (OpenAPI 3.1), and exit.
     Openapi,
+    /// Look after the keys that seal tokens, and exit.
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 #[tokio::main]
@@ -55,6 +60,10 @@ async fn main() -> ExitCode {
             cli::print(calendar_api::openapi());
             ExitCode::SUCCESS
         }
+        Some(Command::Keys(command)) => match KeysConfig::read(&environment, CHECKS) {
+            Ok(config) => end(keys::run(command, &config).await),
+            Err(error) => cli::refuse("calendar-api", &error),
+        },
         None => {
             let read = Config::read(&environment, CHECKS)
                 .and_then(|config| Adapters::new(&config).map(|adapters| (config, adapters)));

@@ -10,11 +10,11 @@ use calendar_domain::ports::{Clock, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{
-    Database, MigrationState, PgConfig, PgConnectSessionStore, PgConnectionStore, PgEventReader,
-    PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore,
+    Database, MigrationState, PgConfig, PgConnectSessionStore, PgConnectionStore,
+    PgEventReader, PgKeyRotation, PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore,
 };
 use calendar_runtime::config::{
-    AdapterChecks, Config, ConfigError, DatabaseConfig, MicrosoftSettings, Mistake,
+    AdapterChecks, Config, ConfigError, DatabaseConfig, KeysConfig, MicrosoftSettings, Mistake,
 };
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers};
@@ -118,6 +118,18 @@ impl Adapters {
         };
         AppState::new(ports, settings)
     }
+}
+
+/// The rotation of the keys, and their ids.
+pub(crate) fn key_rotation(
+    database: Database,
+    config: &KeysConfig,
+) -> Result<(PgKeyRotation, Vec<String>), ConfigError> {
+    let keys = KeyRing::parse(config.token_keys.expose_secret())
+        .map_err(|error| mistake("CALENDAR_TOKEN_KEYS", &error))?;
+    let ids = keys.ids().map(str::to_owned).collect();
+    let rotation = PgKeyRotation::new(database, Arc::new(AesTokenCipher::new(keys)));
+    Ok((rotation, ids))
 }
 
 /// The pool.

@@ -126,6 +126,12 @@ impl AesTokenCipher {
 }
 
 impl TokenCipher for AesTokenCipher {
+    fn sealed_prefix(&self) -> String {
+        // A ring is never empty.
+        let id = self.keys.ids().next().unwrap_or_default();
+        format!("{VERSION}.{id}.")
+    }
+
     fn seal(&self, plain: &SecretString, place: SealPlace) -> PortResult<String> {
         Ok(self.try_seal(plain, place)?)
     }

@@ -36,6 +36,7 @@ mod event_reader;
 mod event_store;
 mod fence;
 mod housekeeping;
+mod key_rotation;
 #[cfg(feature = "migrations")]
 mod migrations;
 // The stores write their statements as SQL over arrays; this is the catalog's shape, for reviewers
@@ -61,6 +62,7 @@ pub use error::PgError;
 pub use event_reader::PgEventReader;
 pub use event_store::PgEventStore;
 pub use housekeeping::PgHousekeeping;
+pub use key_rotation::{PgKeyRotation, RotationPlace, RotationStep, SealedUnder};
 #[cfg(feature = "migrations")]
 pub use migrations::{MigrationState, migrate};
 pub use session_store::PgSessionStore;

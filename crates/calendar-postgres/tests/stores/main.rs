@@ -11,6 +11,7 @@ mod database;
 mod embedded;
 mod events;
 mod identity;
+mod key_rotation;
 mod passes;
 mod push_health;
 mod pushed_claims;

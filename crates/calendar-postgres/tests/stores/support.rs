@@ -49,6 +49,10 @@ fn mask(text: &str) -> String {
 }
 
 impl TokenCipher for TestCipher {
+    fn sealed_prefix(&self) -> String {
+        "v1.".to_owned()
+    }
+
     fn seal(&self, plain: &SecretString, place: SealPlace) -> PortResult<String> {
         let SealPlace { table, row, column } = place;
         Ok(format!(

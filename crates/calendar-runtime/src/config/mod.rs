@@ -129,9 +129,7 @@ impl Config {
             check::listen,
         );
         let public_url = reader.optional("CALENDAR_PUBLIC_URL", check::public_url);
-        let token_keys = reader.required("CALENDAR_TOKEN_KEYS", |text| {
-            checked(check::token_keys(text)?, checks.token_keys)
-        });
+        let token_keys = read_token_keys(&mut reader, checks.token_keys);
         let microsoft = read_microsoft(&mut reader);
         let signup_open = reader.parsed("CALENDAR_SIGNUP", true, |text| match text {
             "open" => Ok(true),
@@ -227,6 +225,46 @@ impl MigrateConfig {
         };
         Ok(Self { database, log })
     }
+}
+
+/// What `calendar-api keys` needs: no providers.
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// `CALENDAR_TOKEN_KEYS`, as it stands.
+    pub token_keys: SecretString,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+impl KeysConfig {
+    /// Reads and checks `DATABASE_URL` and `CALENDAR_TOKEN_KEYS`, with what only their adapters can
+    /// find, and how to log.
+    pub fn read(environment: &Environment, checks: AdapterChecks) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let database = read_database(&mut reader, checks.database_url);
+        let token_keys = read_token_keys(&mut reader, checks.token_keys);
+        let log = read_log(&mut reader);
+        reader.finish()?;
+        let (Some(database), Some(token_keys)) = (database, token_keys) else {
+            return Err(ConfigError::new(Vec::new()));
+        };
+        Ok(Self {
+            database,
+            token_keys,
+            log,
+        })
+    }
+}
+
+fn read_token_keys(
+    reader: &mut Reader<'_>,
+    adapter: fn(&SecretString) -> Result<(), String>,
+) -> Option<SecretString> {
+    reader.required("CALENDAR_TOKEN_KEYS", |text| {
+        checked(check::token_keys(text)?, adapter)
+    })
 }
 
 fn read_database(
