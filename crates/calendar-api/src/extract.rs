@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use calendar_domain::ids::UserId;
+use calendar_sync::Authenticated;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -79,13 +80,11 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let Token(token) = Token::from_request_parts(parts, state).await?;
-        let (session, user_id) = state
-            .0
-            .authenticate
-            .run(&token)
-            .await?
-            .ok_or_else(invalid_token)?;
-        observe::limited(parts, state.0.requests.take(session.0, Instant::now()))?;
+        let known = state.0.authenticate.run(&token, None).await?;
+        let Some(Authenticated::Session { id, user_id }) = known else {
+            return Err(invalid_token());
+        };
+        observe::limited(parts, state.0.requests.take(id.0, Instant::now()))?;
         Ok(Self { user_id })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use calendar_domain::ports::{
-    Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore,
+    ApiKeyStore, Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore,
     SubscriptionStore, SyncQueue, UserStore,
 };
 use calendar_sync::{
@@ -25,6 +25,8 @@ pub struct Ports {
     pub users: Arc<dyn UserStore>,
     /// Sign-ins.
     pub sessions: Arc<dyn SessionStore>,
+    /// Service keys.
+    pub api_keys: Arc<dyn ApiKeyStore>,
     /// OAuth round trips.
     pub connect_sessions: Arc<dyn ConnectSessionStore>,
     /// Connections.
@@ -106,6 +108,7 @@ impl AppState {
         let Ports {
             users,
             sessions,
+            api_keys,
             connect_sessions,
             connections,
             subscriptions,
@@ -127,6 +130,7 @@ impl AppState {
             },
             authenticate: Authenticate {
                 sessions: sessions.clone(),
+                api_keys,
                 secrets: secrets.clone(),
                 clock: clock.clone(),
             },

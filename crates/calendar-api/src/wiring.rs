@@ -10,7 +10,7 @@ use calendar_domain::ports::{Clock, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{
-    Database, MigrationState, PgConfig, PgConnectSessionStore, PgConnectionStore,
+    Database, MigrationState, PgApiKeyStore, PgConfig, PgConnectSessionStore, PgConnectionStore,
     PgEventReader, PgKeyRotation, PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore,
 };
 use calendar_runtime::config::{
@@ -97,6 +97,7 @@ impl Adapters {
         let ports = Ports {
             users: Arc::new(PgUserStore::new(database.clone())),
             sessions: Arc::new(PgSessionStore::new(database.clone())),
+            api_keys: Arc::new(PgApiKeyStore::new(database.clone())),
             connect_sessions: Arc::new(PgConnectSessionStore::new(
                 database.clone(),
                 cipher.clone(),

@@ -58,6 +58,8 @@ typed_id! {
     EventId;
     /// One sign-in at our API (`api_sessions.id`).
     SessionId;
+    /// One service key (`api_keys.id`).
+    ApiKeyId;
     /// One OAuth round trip (`connect_sessions.id`).
     ConnectSessionId;
     /// One pass over one connection, over all its pages and restarts (`calendar_sync_states.pass_id`).

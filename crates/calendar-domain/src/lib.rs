@@ -38,6 +38,7 @@
 //! Feature `mocks`: mocks of the ports (mockall), for unit tests.
 
 pub mod account;
+pub mod api_key;
 pub mod connection;
 pub mod event;
 pub mod failure;

@@ -9,7 +9,7 @@ use crate::ids::{SessionId, UserId};
 pub struct User {
     /// Our id.
     pub id: UserId,
-    /// The address: lower case for users who signed up here; older rows as they stand.
+    /// The address: lower case for users who signed up or were made here; older rows as they stand.
     pub email: String,
     /// First name.
     pub first_name: Option<String>,
@@ -28,6 +28,19 @@ pub struct NewUser {
     pub email: String,
     /// A PHC string (argon2id).
     pub password_hash: String,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+}
+
+/// A user to create for a product: no password, signs in nowhere.
+#[derive(Clone, Debug)]
+pub struct NewManagedUser {
+    /// Whose service keys act for the user.
+    pub managed_by: UserId,
+    /// The address; stored lower-cased.
+    pub email: String,
     /// First name.
     pub first_name: Option<String>,
     /// Last name.
@@ -54,4 +67,17 @@ pub struct NewSession {
     pub token_hash: [u8; 32],
     /// When it ends.
     pub expires_at: OffsetDateTime,
+}
+
+/// A sign-in that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Our id.
+    pub id: SessionId,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
+    /// When its token was last used, to the nearest few minutes.
+    pub last_used_at: Option<OffsetDateTime>,
 }

@@ -1,6 +1,7 @@
 //! The labels of PostgreSQL's enum types, both ways. Statements send and read them as text: the
 //! ids of the types differ from database to database and would have to be asked for.
 
+use calendar_domain::api_key::ApiScope;
 use calendar_domain::event::{
     AttendeeType, EventImportance, EventStatus, ReminderMethod, RsvpStatus, Sensitivity, ShowAs,
 };
@@ -46,6 +47,11 @@ macro_rules! labels {
 }
 
 labels! {
+    ApiScope {
+        EventsRead => "events:read",
+        ConnectionsManage => "connections:manage",
+        UsersManage => "users:manage",
+    }
     CalendarProvider { Google => "GOOGLE", Microsoft => "MICROSOFT", Apple => "APPLE", }
     EventStatus { Confirmed => "CONFIRMED", Tentative => "TENTATIVE", Cancelled => "CANCELLED", }
     EventImportance { Low => "LOW", Normal => "NORMAL", High => "HIGH", }

@@ -12,6 +12,8 @@ use crate::statement::Statement;
 const TOMBSTONES_STAY: Duration = Duration::days(30);
 /// How long a subscription that has ended is still shown.
 const ENDED_STAY: Duration = Duration::days(30);
+/// How long the row of a deleted user stays: an id, and when it was deleted.
+const GONE_STAY: Duration = Duration::days(30);
 /// How many rows one statement removes.
 const STEP: i64 = 1_000;
 
@@ -84,6 +86,18 @@ const CONNECT_SESSIONS: &str = "
     DELETE FROM connect_sessions WHERE id IN (
         SELECT id FROM connect_sessions WHERE expires_at < $1 LIMIT $2)";
 
+/// Users who were deleted before `$1` and have left nothing; last of all, because another application's
+/// tables may hold on to them.
+const USERS: &str = "
+    WITH gone AS MATERIALIZED (
+        SELECT u.id FROM users AS u
+        WHERE u.deleted_at < $1
+          AND NOT EXISTS (SELECT 1 FROM calendar_connections AS c WHERE c.user_id = u.id)
+          AND NOT EXISTS (SELECT 1 FROM calendar_accounts AS a WHERE a.user_id = u.id)
+          AND NOT EXISTS (SELECT 1 FROM users AS m WHERE m.managed_by = u.id)
+        LIMIT $2 FOR UPDATE OF u SKIP LOCKED)
+    DELETE FROM users AS u USING gone WHERE u.id = gone.id";
+
 /// What passes saw that were never ended. `$1` is not asked for: a pass that goes on has its id in
 /// the state.
 const SEEN: &str = "
@@ -112,7 +126,7 @@ impl PgHousekeeping {
     }
 
     /// Removes tombstones older than 30 days, connections that ended so long ago with their events,
-    /// all that users who are gone have left, subscriptions that ended so long ago, sessions and OAuth
+    /// all that users who are gone have left and 30 days later what says that they were there, subscriptions that ended so long ago, sessions and OAuth
     /// round trips that have expired, and what broken-off passes have left. Returns how many rows. To be called now and then; several
     /// processes may do it at once.
     pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
@@ -126,6 +140,7 @@ impl PgHousekeeping {
             (API_SESSIONS, now),
             (CONNECT_SESSIONS, now),
             (SEEN, now),
+            (USERS, now - GONE_STAY),
         ] {
             loop {
                 let step = self.step(sql, before).await?;

@@ -27,6 +27,7 @@
 //!
 //! Features: `migrations` (by default) embeds the migrations; `testing` makes a database for each test.
 
+mod api_key_store;
 mod codes;
 mod connect_session_store;
 mod connection_store;
@@ -55,6 +56,7 @@ mod wakeups;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use api_key_store::PgApiKeyStore;
 pub use connect_session_store::PgConnectSessionStore;
 pub use connection_store::PgConnectionStore;
 pub use database::{Database, PgConfig};

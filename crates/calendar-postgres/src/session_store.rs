@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{SessionId, UserId};
 use calendar_domain::ports::SessionStore;
-use calendar_domain::user::NewSession;
-use diesel::sql_types::{Bytea, Timestamptz, Uuid as SqlUuid};
+use calendar_domain::query::Listed;
+use calendar_domain::user::{NewSession, Session};
+use diesel::sql_types::{BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -32,6 +33,18 @@ struct SessionRow {
     id: Uuid,
     #[diesel(sql_type = SqlUuid)]
     user_id: Uuid,
+}
+
+#[derive(diesel::QueryableByName)]
+struct ListedRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: OffsetDateTime,
+    #[diesel(sql_type = Timestamptz)]
+    expires_at: OffsetDateTime,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_used_at: Option<OffsetDateTime>,
 }
 
 #[async_trait]
@@ -83,9 +96,43 @@ impl SessionStore for PgSessionStore {
         Ok(row.map(|row| (SessionId(row.id), UserId(row.user_id))))
     }
 
-    async fn end(&self, id: SessionId) -> PortResult<bool> {
+    async fn list(
+        &self,
+        user: UserId,
+        after: Option<SessionId>,
+        limit: u32,
+        now: OffsetDateTime,
+    ) -> PortResult<Listed<Session, SessionId>> {
+        let sql = "
+            SELECT id, created_at, expires_at, last_used_at FROM api_sessions
+            WHERE user_id = $1 AND expires_at > $2 AND ($3 IS NULL OR id > $3)
+            ORDER BY id LIMIT $4";
         let mut connection = self.database.get().await?;
-        let ended = Statement::new("DELETE FROM api_sessions WHERE id = $1")
+        let mut rows: Vec<ListedRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(user.0)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
+            .bind::<BigInt, _>(i64::from(limit) + 1)
+            .rows(&mut connection)
+            .await?;
+        drop(connection);
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let session = |row: ListedRow| Session {
+            id: SessionId(row.id),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+        };
+        let items: Vec<Session> = rows.into_iter().map(session).collect();
+        let next = items.last().map(|session| session.id).filter(|_| more);
+        Ok(Listed { items, next })
+    }
+
+    async fn end(&self, user: UserId, id: SessionId) -> PortResult<bool> {
+        let mut connection = self.database.get().await?;
+        let ended = Statement::new("DELETE FROM api_sessions WHERE user_id = $1 AND id = $2")
+            .bind::<SqlUuid, _>(user.0)
             .bind::<SqlUuid, _>(id.0)
             .run(&mut connection)
             .await?;

@@ -111,7 +111,8 @@ struct PushWorkRow {
     tokens: TokenRow,
 }
 
-/// `$1` user, `$2` connection or null. An account of which others' calendars stay lives on.
+/// `$1` user, `$2` connection or null: then with the users whom this one manages, as many of them as a
+/// request can see to. An account of which others' calendars stay lives on.
 const ENDING: &str = "
     SELECT w.id, w.provider::text AS provider, w.subscription_id, $2 IS NOT NULL AND EXISTS (
             SELECT 1 FROM calendar_connections AS o
@@ -121,7 +122,11 @@ const ENDING: &str = "
     JOIN webhook_subscriptions AS w ON w.account_id = a.id AND w.is_active
     LEFT JOIN calendar_connections AS c
         ON c.account_id = a.id AND c.deleted_at IS NULL AND c.is_connected
-    WHERE a.user_id = $1 AND a.deleted_at IS NULL AND ($2 IS NULL OR (
+    WHERE a.user_id = ANY (ARRAY(
+            SELECT u.id FROM users AS u
+            WHERE u.id = $1 OR ($2 IS NULL AND u.managed_by = $1 AND u.deleted_at IS NULL)
+            ORDER BY u.id <> $1, u.id LIMIT 500))
+        AND a.deleted_at IS NULL AND ($2 IS NULL OR (
         EXISTS (
             SELECT 1 FROM calendar_connections AS t
             WHERE t.id = $2 AND t.account_id = a.id AND t.user_id = $1

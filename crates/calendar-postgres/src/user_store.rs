@@ -5,15 +5,15 @@ use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::UserId;
 use calendar_domain::normalise::NAME;
 use calendar_domain::ports::UserStore;
-use calendar_domain::user::{NewUser, User, UserChange};
-use diesel::sql_types::{Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use calendar_domain::query::Listed;
+use calendar_domain::user::{NewManagedUser, NewUser, User, UserChange};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::database::Database;
 use crate::error::{PgError, check_text};
-use crate::fence::Count;
 use crate::statement::Statement;
 
 /// `users.first_name` and `last_name`, in characters.
@@ -67,7 +67,7 @@ impl From<UserRow> for User {
 /// The columns of [`UserRow`].
 macro_rules! user_columns {
     () => {
-        "id, email, password_hash, first_name, last_name, created_at, updated_at"
+        "id, coalesce(managed_email, email) AS email, password_hash, first_name, last_name, created_at, updated_at"
     };
 }
 
@@ -113,65 +113,86 @@ async fn create(
     row.map(User::from).ok_or_else(taken)
 }
 
+/// What a deleted user keeps: an id, for what is still to be purged.
+macro_rules! gone {
+    () => {
+        "UPDATE users SET email = 'deleted-' || id || '@invalid', managed_email = NULL,
+            password_hash = NULL, first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2 "
+    };
+}
+/// `$1` user, `$2` now; the second statement those whom the user manages. Nobody makes another one
+/// meanwhile: that asks for the owner's key, which the first one holds.
+const GONE: [&str; 2] = [
+    concat!(gone!(), "WHERE id = $1 AND deleted_at IS NULL RETURNING id"),
+    concat!(
+        gone!(),
+        "WHERE managed_by = $1 AND deleted_at IS NULL RETURNING id"
+    ),
+];
+
+/// `$1` users, `$2` now. Accounts before connections, and by their ids: the order of locks.
+const LEFT_BEHIND: [&str; 7] = [
+    "DELETE FROM api_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+    "DELETE FROM api_keys WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+    "DELETE FROM connect_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+    "WITH mine AS MATERIALIZED (
+        SELECT id FROM calendar_accounts WHERE user_id = ANY ($1) AND deleted_at IS NULL
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE calendar_accounts AS a SET deleted_at = $2, updated_at = $2, email = NULL,
+        display_name = NULL, lease_owner = NULL, lease_expires_at = NULL
+    FROM mine WHERE a.id = mine.id",
+    "WITH mine AS MATERIALIZED (
+        SELECT id FROM calendar_connections WHERE user_id = ANY ($1)
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE calendar_connections AS c SET deleted_at = coalesce(deleted_at, $2), is_connected = false,
+        access_token = NULL, refresh_token = NULL, token_expires_at = NULL, sync_token = NULL,
+        calendar_name = NULL, owner_email = NULL, delegate_email = NULL, mailbox = NULL,
+        updated_at = $2
+    FROM mine WHERE c.id = mine.id",
+    "WITH mine AS (
+        SELECT id FROM calendar_connections WHERE user_id = ANY ($1) AND deleted_at <= $2
+    ), seen AS (
+        DELETE FROM sync_pass_seen AS p USING mine WHERE p.calendar_connection_id = mine.id
+    )
+    DELETE FROM calendar_sync_states AS s USING mine WHERE s.connection_id = mine.id",
+    "WITH mine AS MATERIALIZED (
+        SELECT w.id FROM webhook_subscriptions AS w
+        JOIN calendar_connections AS c ON c.id = w.calendar_connection_id
+        WHERE c.user_id = ANY ($1) AND w.is_active
+        ORDER BY w.id FOR NO KEY UPDATE OF w
+    )
+    UPDATE webhook_subscriptions AS w SET is_active = false, updated_at = $2
+    FROM mine WHERE w.id = mine.id",
+];
+
+#[derive(diesel::QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
 async fn delete(
     connection: &mut AsyncPgConnection,
     id: UserId,
     now: OffsetDateTime,
 ) -> Result<bool, PgError> {
-    let sql = "
-        WITH gone AS (
-            UPDATE users SET email = 'deleted-' || id || '@invalid', password_hash = NULL,
-                first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2
-            WHERE id = $1 AND deleted_at IS NULL
-            RETURNING id
-        ), sessions AS (
-            DELETE FROM api_sessions AS s USING gone WHERE s.user_id = gone.id
-        ), round_trips AS (
-            DELETE FROM connect_sessions AS s USING gone WHERE s.user_id = gone.id
-        )
-        SELECT count(*) AS count FROM gone";
-    let gone: Option<Count> = Statement::new(sql)
-        .bind::<SqlUuid, _>(id.0)
-        .bind::<Timestamptz, _>(now)
-        .row(connection)
-        .await?;
-    if gone.is_none_or(|gone| gone.count == 0) {
-        return Ok(false);
-    }
-    // Accounts before connections, and by their ids: the order of locks.
-    let accounts = "
-        WITH mine AS MATERIALIZED (
-            SELECT id FROM calendar_accounts WHERE user_id = $1 AND deleted_at IS NULL
-            ORDER BY id FOR NO KEY UPDATE
-        )
-        UPDATE calendar_accounts AS a SET deleted_at = $2, updated_at = $2, email = NULL,
-            display_name = NULL, lease_owner = NULL, lease_expires_at = NULL
-        FROM mine WHERE a.id = mine.id";
-    let connections = "
-        UPDATE calendar_connections SET deleted_at = coalesce(deleted_at, $2), is_connected = false,
-            access_token = NULL, refresh_token = NULL, token_expires_at = NULL, sync_token = NULL,
-            calendar_name = NULL, owner_email = NULL, delegate_email = NULL, mailbox = NULL,
-            updated_at = $2
-        WHERE user_id = $1";
-    let states = "
-        WITH mine AS (
-            SELECT id FROM calendar_connections WHERE user_id = $1 AND deleted_at <= $2
-        ), seen AS (
-            DELETE FROM sync_pass_seen AS p USING mine WHERE p.calendar_connection_id = mine.id
-        )
-        DELETE FROM calendar_sync_states AS s USING mine WHERE s.connection_id = mine.id";
-    let subscriptions = "
-        WITH mine AS MATERIALIZED (
-            SELECT w.id FROM webhook_subscriptions AS w
-            JOIN calendar_connections AS c ON c.id = w.calendar_connection_id
-            WHERE c.user_id = $1 AND w.is_active
-            ORDER BY w.id FOR NO KEY UPDATE OF w
-        )
-        UPDATE webhook_subscriptions AS w SET is_active = false, updated_at = $2
-        FROM mine WHERE w.id = mine.id";
-    for sql in [accounts, connections, states, subscriptions] {
-        Statement::new(sql)
+    let mut users: Vec<Uuid> = Vec::new();
+    for sql in GONE {
+        let gone: Vec<IdRow> = Statement::new(sql)
             .bind::<SqlUuid, _>(id.0)
+            .bind::<Timestamptz, _>(now)
+            .rows(connection)
+            .await?;
+        users.extend(gone.into_iter().map(|row| row.id));
+        if users.is_empty() {
+            return Ok(false);
+        }
+    }
+    for sql in LEFT_BEHIND {
+        Statement::new(sql)
+            .bind::<Array<SqlUuid>, _>(&users)
             .bind::<Timestamptz, _>(now)
             .run(connection)
             .await?;
@@ -191,6 +212,72 @@ impl UserStore for PgUserStore {
         Ok(transaction.end(outcome).await?)
     }
 
+    async fn create_managed(&self, user: NewManagedUser, now: OffsetDateTime) -> PortResult<User> {
+        let email = user.email.to_lowercase();
+        check_text(&email, NAME, "email_invalid")?;
+        check_names([user.first_name.as_ref(), user.last_name.as_ref()])?;
+        // `email` is unique among all users, and would tell one product of another's.
+        let sql = concat!(
+            "INSERT INTO users (id, email, managed_by, managed_email, first_name, last_name,
+                created_at, updated_at)
+            SELECT $1, 'managed-' || $1 || '@invalid', o.id, $3, $4, $5, $6, $6
+            FROM users AS o WHERE o.id = $2 AND o.deleted_at IS NULL AND o.managed_by IS NULL
+            FOR KEY SHARE
+            ON CONFLICT (managed_by, lower(managed_email))
+                WHERE managed_by IS NOT NULL AND deleted_at IS NULL DO NOTHING
+            RETURNING ",
+            user_columns!()
+        );
+        let mut connection = self.database.get().await?;
+        let row: Option<UserRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(UserId::new().0)
+            .bind::<SqlUuid, _>(user.managed_by.0)
+            .bind::<Text, _>(email)
+            .bind::<Nullable<Text>, _>(user.first_name)
+            .bind::<Nullable<Text>, _>(user.last_name)
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        row.map(User::from)
+            .ok_or_else(|| PortError::new(FailureClass::Conflict, "email_taken"))
+    }
+
+    async fn list_managed(
+        &self,
+        owner: UserId,
+        email: Option<String>,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> PortResult<Listed<User, UserId>> {
+        if email.as_ref().is_some_and(|email| email.contains('\0')) {
+            return Ok(Listed {
+                items: Vec::new(),
+                next: None,
+            });
+        }
+        let sql = concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE managed_by = $1 AND deleted_at IS NULL
+                AND ($2 IS NULL OR lower(managed_email) = lower($2)) AND ($3 IS NULL OR id > $3)
+            ORDER BY id LIMIT $4"
+        );
+        let mut connection = self.database.get().await?;
+        let mut rows: Vec<UserRow> = Statement::new(sql)
+            .bind::<SqlUuid, _>(owner.0)
+            .bind::<Nullable<Text>, _>(email)
+            .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
+            .bind::<BigInt, _>(i64::from(limit) + 1)
+            .rows(&mut connection)
+            .await?;
+        drop(connection);
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let items: Vec<User> = rows.into_iter().map(User::from).collect();
+        let next = items.last().map(|user| user.id).filter(|_| more);
+        Ok(Listed { items, next })
+    }
+
     async fn by_email(&self, email: &str) -> PortResult<Option<(User, String)>> {
         if email.contains('\0') {
             return Ok(None);
@@ -198,7 +285,7 @@ impl UserStore for PgUserStore {
         let sql = concat!(
             "SELECT ",
             user_columns!(),
-            " FROM users WHERE lower(email) = $2 AND deleted_at IS NULL
+            " FROM users WHERE lower(email) = $2 AND deleted_at IS NULL AND managed_by IS NULL
             ORDER BY email <> $1, created_at, id LIMIT 1"
         );
         let mut connection = self.database.get().await?;

@@ -44,7 +44,9 @@
 
 #[macro_use]
 mod access;
+mod authenticate;
 mod complete_connect;
+mod create_api_key;
 mod delete_user;
 mod disconnect;
 mod end_subscriptions;
@@ -57,13 +59,15 @@ mod start_connect;
 mod sync_account;
 mod take_notifications;
 
+pub use authenticate::{Authenticate, Authenticated};
 pub use complete_connect::{
     CallbackInput, CompleteConnect, CompleteConnectError, CompletedConnect,
 };
+pub use create_api_key::{CreateApiKey, CreateApiKeyError, CreatedApiKey};
 pub use delete_user::DeleteUser;
 pub use disconnect::Disconnect;
 pub use providers::{Provider, Providers};
-pub use sign_in::{Authenticate, SESSION_LIFETIME, SignIn, SignInError, SignedIn};
+pub use sign_in::{SESSION_LIFETIME, SignIn, SignInError, SignedIn};
 pub use sign_up::{SignUp, SignUpError, SignUpInput};
 pub use start_connect::{StartConnect, StartConnectError, StartConnectInput, StartedConnect};
 pub use sync_account::{PassReport, SyncAccount, SyncSettings};

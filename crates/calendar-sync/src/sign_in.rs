@@ -1,8 +1,8 @@
-//! Use cases: sign a user in, and recognise the token that was given.
+//! Use case: sign a user in.
 
 use std::sync::Arc;
 
-use calendar_domain::failure::{PortError, PortResult};
+use calendar_domain::failure::PortError;
 use calendar_domain::ids::{SessionId, UserId};
 use calendar_domain::ports::{Clock, Secrets, SessionStore, UserStore};
 use calendar_domain::user::NewSession;
@@ -75,25 +75,5 @@ impl SignIn {
             user_id: user.id,
             expires_at,
         })
-    }
-}
-
-/// Recognises a bearer token.
-#[derive(Clone)]
-pub struct Authenticate {
-    /// Where sign-ins are.
-    pub sessions: Arc<dyn SessionStore>,
-    /// Hashes the token.
-    pub secrets: Arc<dyn Secrets>,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Authenticate {
-    /// Whose token this is; `None` when it is nobody's.
-    pub async fn run(&self, token: &SecretString) -> PortResult<Option<(SessionId, UserId)>> {
-        self.sessions
-            .find(self.secrets.fingerprint(token), self.clock.now())
-            .await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant as StdInstant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use calendar_sync::SignInError;
+use calendar_sync::{Authenticated, SignInError};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -115,8 +115,9 @@ pub(crate) async fn sign_out(
     Token(token): Token,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
-    if let Some((session, _)) = state.0.authenticate.run(&token).await? {
-        state.0.ports.sessions.end(session).await?;
+    let known = state.0.authenticate.run(&token, None).await?;
+    if let Some(Authenticated::Session { id, user_id }) = known {
+        state.0.ports.sessions.end(user_id, id).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

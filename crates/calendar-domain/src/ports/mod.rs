@@ -1,5 +1,6 @@
 //! The ports: roles that use cases talk to, each in a file of its own.
 
+mod api_key_store;
 mod calendar_provider;
 mod change_notifier;
 mod clock;
@@ -12,6 +13,7 @@ mod token_cipher;
 mod user_store;
 mod wakeups;
 
+pub use api_key_store::*;
 pub use calendar_provider::*;
 pub use change_notifier::*;
 pub use clock::*;

@@ -109,7 +109,7 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> PortResult<()>;
 
     /// The active subscriptions that nobody needs any more once this connection of this user, or with
-    /// `None` this user, is gone.
+    /// `None` this user and those whom the user manages (some hundreds of them), is gone.
     async fn ending(
         &self,
         user: UserId,

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 
 use crate::failure::PortResult;
 use crate::ids::{SessionId, UserId};
-use crate::user::{NewSession, NewUser, User, UserChange};
+use crate::query::Listed;
+use crate::user::{NewManagedUser, NewSession, NewUser, Session, User, UserChange};
 
 /// Stores users. Deleted ones are not found.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -14,6 +15,20 @@ pub trait UserStore: Send + Sync {
     /// Creates a user. Fails `Conflict` (`email_taken`) when a living user has the address, whatever
     /// its case.
     async fn create(&self, user: NewUser, now: OffsetDateTime) -> PortResult<User>;
+
+    /// Creates a user whom another manages. Fails `Conflict` (`email_taken`) when a living user of the same
+    /// owner has the address, whatever its case; that others have it does not matter.
+    async fn create_managed(&self, user: NewManagedUser, now: OffsetDateTime) -> PortResult<User>;
+
+    /// The users whom `owner` manages, by id, at most `limit`, after the one with id `after`; with `email`
+    /// the one with this address, whatever its case.
+    async fn list_managed(
+        &self,
+        owner: UserId,
+        email: Option<String>,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> PortResult<Listed<User, UserId>>;
 
     /// The user with this address (compared in lower case; of several rows of an older application
     /// that differ only in case, the exact one, else the oldest) with the password hash.
@@ -30,8 +45,8 @@ pub trait UserStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<Option<User>>;
 
-    /// Deletes a user: sessions and tokens are gone at once, the address is free again, connections
-    /// become tombstones. Whether there was one.
+    /// Deletes a user and those whom the user manages: sessions, service keys and tokens are gone at once,
+    /// the addresses are free again, connections become tombstones. Whether there was one.
     async fn delete(&self, id: UserId, now: OffsetDateTime) -> PortResult<bool>;
 }
 
@@ -49,6 +64,15 @@ pub trait SessionStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<Option<(SessionId, UserId)>>;
 
-    /// Ends a session. Whether there was one.
-    async fn end(&self, id: SessionId) -> PortResult<bool>;
+    /// A user's sessions that have not ended, by id, at most `limit`, after the one with id `after`.
+    async fn list(
+        &self,
+        user: UserId,
+        after: Option<SessionId>,
+        limit: u32,
+        now: OffsetDateTime,
+    ) -> PortResult<Listed<Session, SessionId>>;
+
+    /// Ends a session of this user. Whether there was one.
+    async fn end(&self, user: UserId, id: SessionId) -> PortResult<bool>;
 }

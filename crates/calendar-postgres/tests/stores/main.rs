@@ -6,6 +6,7 @@
     reason = "what fails here fails the test"
 )]
 
+mod api_keys;
 mod connections;
 mod database;
 mod embedded;

@@ -207,8 +207,8 @@ async fn a_session_lasts_until_it_ends() {
     assert_ne!(world.text(used).await, first);
     assert!(sessions.find([7; 32], expires_at).await.unwrap().is_none());
     assert!(sessions.find([8; 32], NOW).await.unwrap().is_none());
-    assert!(sessions.end(id).await.unwrap());
-    assert!(!sessions.end(id).await.unwrap());
+    assert!(sessions.end(user, id).await.unwrap());
+    assert!(!sessions.end(user, id).await.unwrap());
     assert!(sessions.find([7; 32], NOW).await.unwrap().is_none());
 }
 

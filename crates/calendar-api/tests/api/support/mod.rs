@@ -130,6 +130,7 @@ impl App {
         let ports = Ports {
             users: world.clone(),
             sessions: world.clone(),
+            api_keys: world.clone(),
             connect_sessions: world.clone(),
             connections: world.clone(),
             subscriptions: world.clone(),

@@ -12,15 +12,19 @@ use calendar_domain::account::{
     AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, StoredTokens,
     TokenGrant, TokenSet,
 };
+use calendar_domain::api_key::{ApiKey, KnownApiKey, MOST_API_KEYS, NewApiKey};
 use calendar_domain::connection::{
     CalendarConnection, Connected, ConnectionChange, ConnectionStatus, NewConnections,
 };
 use calendar_domain::event::{EventChange, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
-use calendar_domain::ids::{ConnectionId, EventId, SessionId, SubscriptionId, UserId, WorkerId};
+use calendar_domain::ids::{
+    ApiKeyId, ConnectionId, EventId, SessionId, SubscriptionId, UserId, WorkerId,
+};
 use calendar_domain::ports::{
-    Authorizer, CalendarDirectory, CalendarReader, ChangeNotifier, Clock, ConnectSessionStore,
-    ConnectionStore, EventReader, Secrets, SessionStore, SubscriptionStore, SyncQueue, UserStore,
+    ApiKeyStore, Authorizer, CalendarDirectory, CalendarReader, ChangeNotifier, Clock,
+    ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore, SubscriptionStore,
+    SyncQueue, UserStore,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
@@ -32,7 +36,7 @@ use calendar_domain::subscription::{
 use calendar_domain::sync::{
     CalendarRef, ChangesFrom, ChangesPage, Claim, Lease, Mailbox, PassFailure, SyncWindow,
 };
-use calendar_domain::user::{NewSession, NewUser, User, UserChange};
+use calendar_domain::user::{NewManagedUser, NewSession, NewUser, Session, User, UserChange};
 use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -46,6 +50,9 @@ use super::samples::{connection, id, state_of};
 pub(crate) struct World {
     pub(crate) users: Mutex<Vec<(User, String)>>,
     pub(crate) sessions: Mutex<HashMap<[u8; 32], NewSession>>,
+    pub(crate) api_keys: Mutex<Vec<(NewApiKey, ApiKey)>>,
+    /// Who manages whom.
+    pub(crate) managed: Mutex<HashMap<UserId, UserId>>,
     pub(crate) round_trips: Mutex<HashMap<[u8; 32], ConnectSession>>,
     pub(crate) connections: Mutex<Vec<CalendarConnection>>,
     pub(crate) events: Mutex<Vec<StoredEvent>>,
@@ -172,6 +179,39 @@ impl UserStore for World {
         Ok(created)
     }
 
+    async fn create_managed(&self, user: NewManagedUser, now: OffsetDateTime) -> PortResult<User> {
+        let new = NewUser {
+            email: user.email,
+            password_hash: String::new(),
+            first_name: user.first_name,
+            last_name: user.last_name,
+        };
+        let created = UserStore::create(self, new, now).await?;
+        let mut managed = self.managed.lock().unwrap();
+        managed.insert(created.id, user.managed_by);
+        Ok(created)
+    }
+
+    async fn list_managed(
+        &self,
+        owner: UserId,
+        email: Option<String>,
+        _: Option<UserId>,
+        _: u32,
+    ) -> PortResult<Listed<User, UserId>> {
+        self.database()?;
+        let managed = self.managed.lock().unwrap();
+        let users = self.users.lock().unwrap();
+        let items = users.iter().map(|(user, _)| user).filter(|user| {
+            managed.get(&user.id) == Some(&owner)
+                && email.as_ref().is_none_or(|email| *email == user.email)
+        });
+        Ok(Listed {
+            items: items.cloned().collect(),
+            next: None,
+        })
+    }
+
     async fn by_email(&self, email: &str) -> PortResult<Option<(User, String)>> {
         self.database()?;
         let email = email.to_lowercase();
@@ -253,12 +293,101 @@ impl SessionStore for World {
         Ok(session.map(|session| (session.id, session.user_id)))
     }
 
-    async fn end(&self, id: SessionId) -> PortResult<bool> {
+    async fn list(
+        &self,
+        user: UserId,
+        _: Option<SessionId>,
+        _: u32,
+        _: OffsetDateTime,
+    ) -> PortResult<Listed<Session, SessionId>> {
+        self.database()?;
+        let sessions = self.sessions.lock().unwrap();
+        let own = sessions.values().filter(|session| session.user_id == user);
+        let mut items: Vec<_> = own
+            .map(|session| Session {
+                id: session.id,
+                created_at: self.now(),
+                expires_at: session.expires_at,
+                last_used_at: None,
+            })
+            .collect();
+        items.sort_by_key(|session| session.id);
+        Ok(Listed { items, next: None })
+    }
+
+    async fn end(&self, user: UserId, id: SessionId) -> PortResult<bool> {
         self.database()?;
         let mut sessions = self.sessions.lock().unwrap();
         let before = sessions.len();
-        sessions.retain(|_, session| session.id != id);
+        sessions.retain(|_, session| (session.user_id, session.id) != (user, id));
         Ok(sessions.len() < before)
+    }
+}
+
+#[async_trait]
+impl ApiKeyStore for World {
+    async fn create(&self, key: NewApiKey, now: OffsetDateTime) -> PortResult<ApiKey> {
+        self.database()?;
+        let mut keys = self.api_keys.lock().unwrap();
+        if keys.len() >= MOST_API_KEYS as usize {
+            return Err(PortError::new(FailureClass::Conflict, "too_many_keys"));
+        }
+        let stored = stored(&key, now);
+        keys.push((key, stored.clone()));
+        Ok(stored)
+    }
+
+    async fn find(
+        &self,
+        token_hash: [u8; 32],
+        user: Option<UserId>,
+        _: OffsetDateTime,
+    ) -> PortResult<Option<KnownApiKey>> {
+        self.database()?;
+        let keys = self.api_keys.lock().unwrap();
+        let found = keys.iter().find(|(key, _)| key.token_hash == token_hash);
+        let managed = self.managed.lock().unwrap();
+        Ok(found.map(|(key, _)| KnownApiKey {
+            id: key.id,
+            owner: key.user_id,
+            scopes: key.scopes.clone(),
+            acts_for: user
+                .filter(|user| *user == key.user_id || managed.get(user) == Some(&key.user_id)),
+        }))
+    }
+
+    async fn list(
+        &self,
+        owner: UserId,
+        _: Option<ApiKeyId>,
+        _: u32,
+    ) -> PortResult<Listed<ApiKey, ApiKeyId>> {
+        self.database()?;
+        let keys = self.api_keys.lock().unwrap();
+        let own = keys.iter().filter(|(key, _)| key.user_id == owner);
+        Ok(Listed {
+            items: own.map(|(_, stored)| stored.clone()).collect(),
+            next: None,
+        })
+    }
+
+    async fn delete(&self, owner: UserId, id: ApiKeyId) -> PortResult<bool> {
+        self.database()?;
+        let mut keys = self.api_keys.lock().unwrap();
+        let before = keys.len();
+        keys.retain(|(key, _)| (key.user_id, key.id) != (owner, id));
+        Ok(keys.len() < before)
+    }
+}
+
+fn stored(key: &NewApiKey, now: OffsetDateTime) -> ApiKey {
+    ApiKey {
+        id: key.id,
+        name: key.name.clone(),
+        hint: key.hint.clone(),
+        scopes: key.scopes.clone(),
+        created_at: now,
+        last_used_at: None,
     }
 }
 
