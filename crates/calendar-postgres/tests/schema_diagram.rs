@@ -397,6 +397,10 @@ async fn deleting_a_user_removes_all_that_is_theirs() {
                  SELECT id, 'MICROSOFT', '{email}', 'v1.', '\"all\"', now() FROM person),
              session AS (INSERT INTO api_sessions (user_id, token_hash, expires_at)
                  SELECT id, '{email}', now() FROM person),
+             managed AS (INSERT INTO users (email, managed_by, managed_email)
+                 SELECT 'managed-' || id || '@invalid', id, 'm@example.com' FROM person),
+             key AS (INSERT INTO api_keys (user_id, name, token_hint, token_hash, scopes)
+                 SELECT id, 'k', 'h', '{email}', ARRAY['events:read'] FROM person),
              webhook AS (INSERT INTO webhook_subscriptions
                      (calendar_connection_id, provider, subscription_id, expiration_datetime)
                  SELECT id, 'MICROSOFT', '{email}', now() FROM connection),
