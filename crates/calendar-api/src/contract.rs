@@ -177,6 +177,7 @@ fn document() -> OpenApi {
         [
             ("users", "Signing up, and one's own account."),
             ("sessions", "Signing in and out."),
+            ("api_keys", "Keys that a product's backend calls with."),
             ("connections", "The calendars that are kept in sync."),
             ("events", "What happens, and what was changed."),
             ("webhooks", "For the providers alone."),

@@ -67,6 +67,16 @@ impl Scope {
         Ok(ConnectionId(Uuid::from_bytes(key)))
     }
 
+    /// The cursor behind what is listed by its id.
+    pub(crate) fn write_id(&self, id: Uuid) -> String {
+        self.write(id.as_bytes())
+    }
+
+    /// Reads what [`Scope::write_id`] wrote.
+    pub(crate) fn read_id(&self, cursor: &str) -> Result<Uuid, Problem> {
+        self.read(cursor).map(Uuid::from_bytes)
+    }
+
     /// The cursor behind an event.
     pub(crate) fn write_event(&self, cursor: EventCursor) -> String {
         let at = cursor.at.unix_timestamp_nanos().to_be_bytes();

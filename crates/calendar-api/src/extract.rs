@@ -1,7 +1,7 @@
-//! What handlers take: the caller, a path id, a query, a JSON body. Each refuses with a problem.
+//! What handlers take: a token, a path id, a query, a JSON body. Each refuses with a problem.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::RequestPartsExt as _;
 use axum::body::Body;
@@ -9,15 +9,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use calendar_domain::ids::UserId;
-use calendar_sync::Authenticated;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::caller::invalid_token;
 use crate::check;
 use crate::fields::Fields;
-use crate::observe;
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -27,12 +25,6 @@ pub(crate) const BODY_LIMIT: usize = 1 << 20;
 const BODY_TIME: Duration = Duration::from_secs(20);
 /// Tokens of ours have 43 characters.
 const LONGEST_TOKEN: usize = 512;
-
-/// Who calls: the user behind the bearer token.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller {
-    pub(crate) user_id: UserId,
-}
 
 /// The bearer token, whether it is good or not.
 #[derive(Debug)]
@@ -65,27 +57,6 @@ impl FromRequestParts<AppState> for Token {
             return Err(invalid_token());
         }
         Ok(Self(SecretString::from(token)))
-    }
-}
-
-fn invalid_token() -> Problem {
-    Problem::unauthorized(
-        "token_invalid",
-        "The token is unknown or has expired; sign in again.",
-    )
-}
-
-impl FromRequestParts<AppState> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let Token(token) = Token::from_request_parts(parts, state).await?;
-        let known = state.0.authenticate.run(&token, None).await?;
-        let Some(Authenticated::Session { id, user_id }) = known else {
-            return Err(invalid_token());
-        };
-        observe::limited(parts, state.0.requests.take(id.0, Instant::now()))?;
-        Ok(Self { user_id })
     }
 }
 

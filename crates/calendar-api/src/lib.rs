@@ -24,6 +24,7 @@
 //!
 //! Feature `bin` (by default): the program, with its adapters. A host program turns it off.
 
+mod caller;
 mod check;
 mod contract;
 mod cursor;
@@ -49,8 +50,8 @@ use utoipa_axum::routes;
 
 use problem::Problem;
 use routes::{
-    connect_session, connection, docs, event, health, oauth_callback, openapi, session,
-    subscription, user, webhook,
+    api_key, connect_session, connection, docs, event, export, health, oauth_callback, openapi,
+    session, subscription, user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
@@ -72,9 +73,13 @@ pub fn openapi() -> &'static str {
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(user::sign_up))
-        .routes(routes!(session::sign_in, session::sign_out))
+        .routes(routes!(user::sign_up, user::list))
+        .routes(routes!(session::sign_in, session::list, session::sign_out))
+        .routes(routes!(session::end))
+        .routes(routes!(api_key::create, api_key::list))
+        .routes(routes!(api_key::end))
         .routes(routes!(user::show, user::change, user::delete))
+        .routes(routes!(export::export))
         .routes(routes!(connect_session::create))
         .routes(
             routes!(oauth_callback::callback)

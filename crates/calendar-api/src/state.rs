@@ -8,8 +8,8 @@ use calendar_domain::ports::{
     SubscriptionStore, SyncQueue, UserStore,
 };
 use calendar_sync::{
-    Authenticate, CompleteConnect, DeleteUser, Disconnect, Providers, SignIn, SignUp, StartConnect,
-    TakeNotifications,
+    Authenticate, CompleteConnect, CreateApiKey, DeleteUser, Disconnect, Providers, SignIn, SignUp,
+    StartConnect, TakeNotifications,
 };
 use url::Url;
 
@@ -88,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) sign_up: SignUp,
     pub(crate) sign_in: SignIn,
     pub(crate) authenticate: Authenticate,
+    pub(crate) create_api_key: CreateApiKey,
     pub(crate) start_connect: StartConnect,
     pub(crate) complete_connect: CompleteConnect,
     pub(crate) disconnect: Disconnect,
@@ -125,6 +126,11 @@ impl AppState {
         Self(Arc::new(Shared {
             sign_up: SignUp {
                 users: users.clone(),
+                secrets: secrets.clone(),
+                clock: clock.clone(),
+            },
+            create_api_key: CreateApiKey {
+                api_keys: api_keys.clone(),
                 secrets: secrets.clone(),
                 clock: clock.clone(),
             },

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use calendar_domain::event::{Attendee, Reminder};
 use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{EventId, UserId};
+use calendar_domain::ids::{ConnectionId, EventId, UserId};
 use calendar_domain::ports::EventReader;
 use calendar_domain::query::{EventCursor, EventQuery, EventView, Listed, StoredEvent};
 use diesel::pg::Pg;
@@ -295,6 +295,30 @@ impl EventReader for PgEventReader {
             at: if by_change { last.updated_at } else { start },
             id: last.id,
         });
+        Ok(Listed { items, next })
+    }
+
+    async fn export(
+        &self,
+        user: UserId,
+        connection_id: ConnectionId,
+        after: String,
+        limit: u32,
+    ) -> PortResult<Listed<StoredEvent, String>> {
+        let limit = limit.clamp(1, MAX_LIMIT);
+        let mut connection = self.database.get().await?;
+        let mut rows: Vec<EventRow> = Statement::once(rows::EXPORT)
+            .bind::<SqlUuid, _>(user.0)
+            .bind::<SqlUuid, _>(connection_id.0)
+            .bind::<Text, _>(after)
+            .bind::<BigInt, _>(i64::from(limit) + 1)
+            .rows(&mut connection)
+            .await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let items = complete(&mut connection, rows).await?;
+        let last = items.last().map(|last| last.provider_event_id.clone());
+        let next = last.filter(|_| more);
         Ok(Listed { items, next })
     }
 

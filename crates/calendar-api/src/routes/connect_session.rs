@@ -14,9 +14,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOf, ArrayBuilder, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
+use crate::caller::{Caller, ManagesConnections};
 use crate::check;
 use crate::contract::LINE;
-use crate::extract::{Caller, JsonBody, NoQuery};
+use crate::extract::{JsonBody, NoQuery};
 use crate::fields::{Checked, Fields};
 use crate::problem::Problem;
 use crate::respond::Instant;
@@ -138,7 +139,7 @@ pub(crate) struct ConnectSessionResponse {
 )]
 pub(crate) async fn create(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesConnections>,
     _: NoQuery,
     JsonBody(fields): JsonBody,
 ) -> Result<(StatusCode, Json<ConnectSessionResponse>), Problem> {

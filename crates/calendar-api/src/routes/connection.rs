@@ -9,9 +9,10 @@ use calendar_domain::subscription::PushHealth;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::caller::{Caller, ManagesConnections, ReadsConnections};
 use crate::check;
 use crate::cursor::Scope;
-use crate::extract::{Caller, JsonBody, NoQuery, PathId, Query};
+use crate::extract::{JsonBody, NoQuery, PathId, Query};
 use crate::fields::Fields;
 use crate::names;
 use crate::problem::Problem;
@@ -190,7 +191,7 @@ pub(super) fn unknown() -> Problem {
 )]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ReadsConnections>,
     Query(mut fields): Query,
 ) -> Result<Json<ListResponse<ConnectionResponse>>, Problem> {
     let query = PageQuery::read(&mut fields);
@@ -226,7 +227,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn show(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ReadsConnections>,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<Json<ConnectionResponse>, Problem> {
@@ -248,7 +249,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn change(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesConnections>,
     PathId(id): PathId,
     _: NoQuery,
     JsonBody(fields): JsonBody,
@@ -285,7 +286,7 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn disconnect(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesConnections>,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
@@ -314,7 +315,7 @@ pub(crate) async fn disconnect(
 )]
 pub(crate) async fn sync(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesConnections>,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<(StatusCode, Json<ConnectionResponse>), Problem> {

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::connection;
 use super::event_response::{EventResponse, TombstoneResponse};
+use crate::caller::{Caller, ReadsEvents};
 use crate::check;
 use crate::cursor::Scope;
-use crate::extract::{Caller, NoQuery, PathId, Query};
+use crate::extract::{NoQuery, PathId, Query};
 use crate::fields::Fields;
 use crate::names;
 use crate::problem::Problem;
@@ -161,7 +162,7 @@ impl From<StoredEvent> for EntryResponse {
 )]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ReadsEvents>,
     Query(mut fields): Query,
 ) -> Result<Json<EventsResponse>, Problem> {
     // The conditions are part of the cursor's scope: going on with others would skip events.
@@ -222,7 +223,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn show(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ReadsEvents>,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<Json<EventResponse>, Problem> {

@@ -1,10 +1,12 @@
 //! The endpoints, one file for each resource.
 
+pub(crate) mod api_key;
 pub(crate) mod connect_session;
 pub(crate) mod connection;
 pub(crate) mod docs;
 pub(crate) mod event;
 mod event_response;
+pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod oauth_callback;
 pub(crate) mod openapi;

@@ -5,16 +5,20 @@ use std::time::Instant as StdInstant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use calendar_domain::ids::SessionId;
+use calendar_domain::user::Session;
 use calendar_sync::{Authenticated, SignInError};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::caller::{self, SignedIn};
 use crate::check;
-use crate::extract::{JsonBody, NoQuery, Peer, Token};
+use crate::cursor::Scope;
+use crate::extract::{JsonBody, NoQuery, PathId, Peer, Query, Token};
 use crate::fields::Fields;
 use crate::problem::Problem;
-use crate::respond::Instant;
+use crate::respond::{Instant, ListResponse, PageQuery};
 use crate::state::AppState;
 
 /// An e-mail address and its password.
@@ -112,12 +116,109 @@ pub(crate) async fn sign_in(
 )]
 pub(crate) async fn sign_out(
     State(state): State<AppState>,
-    Token(token): Token,
+    token: Token,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
+    if token.is_key() {
+        return Err(caller::session_required());
+    }
+    let Token(token) = token;
     let known = state.0.authenticate.run(&token, None).await?;
     if let Some(Authenticated::Session { id, user_id }) = known {
         state.0.ports.sessions.end(user_id, id).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A sign-in that has not ended; what its token is, nobody can tell any more.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SessionEntry)]
+pub(crate) struct SessionEntryResponse {
+    #[schema(value_type = Uuid)]
+    id: SessionId,
+    created_at: Instant,
+    expires_at: Instant,
+    /// To the nearest few minutes.
+    last_used_at: Option<Instant>,
+    /// Whether it is the one that asks.
+    is_current: bool,
+}
+
+impl SessionEntryResponse {
+    pub(super) fn new(session: &Session, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id,
+            created_at: Instant(session.created_at),
+            expires_at: Instant(session.expires_at),
+            last_used_at: session.last_used_at.map(Instant),
+            is_current: current == Some(session.id),
+        }
+    }
+}
+
+/// List one's sessions
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    operation_id = "list_sessions",
+    tag = "sessions",
+    params(PageQuery),
+    responses(
+        (status = 200, description = "A page of the sessions that have not ended.", body = ListResponse<SessionEntryResponse>),
+        (status = 403, description = "`session_required`: a service key cannot do this; sign in."),
+    ),
+)]
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    caller: SignedIn,
+    Query(mut fields): Query,
+) -> Result<Json<ListResponse<SessionEntryResponse>>, Problem> {
+    let page = PageQuery::read(&mut fields);
+    fields.finish(|| Some(()))?;
+    let scope = Scope::new(format!("sessions of {}", caller.user_id));
+    let after = page.cursor.map(|cursor| scope.read_id(&cursor));
+    let after = after.transpose()?.map(SessionId);
+    let ports = &state.0.ports;
+    let listed = ports
+        .sessions
+        .list(caller.user_id, after, page.limit, ports.clock.now())
+        .await?;
+    let current = Some(caller.session_id);
+    let entry = |session| SessionEntryResponse::new(session, current);
+    Ok(Json(ListResponse {
+        data: listed.items.iter().map(entry).collect(),
+        next_cursor: listed.next.map(|id| scope.write_id(id.0)),
+    }))
+}
+
+/// End a session
+///
+/// One's own, or another of the same user.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{id}",
+    operation_id = "end_session",
+    tag = "sessions",
+    params(("id" = Uuid, Path, description = "The session.")),
+    responses(
+        (status = 204, description = "Ended."),
+        (status = 403, description = "`session_required`: a service key cannot do this; sign in."),
+        (status = 404, description = "`session_not_found`: there is no session with this id."),
+    ),
+)]
+pub(crate) async fn end(
+    State(state): State<AppState>,
+    caller: SignedIn,
+    PathId(id): PathId,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    let sessions = &state.0.ports.sessions;
+    if sessions.end(caller.user_id, SessionId(id)).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found(
+            "session_not_found",
+            "There is no session with this id.",
+        ))
+    }
 }

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::connection;
-use crate::extract::{Caller, NoQuery, PathId};
+use crate::caller::{Caller, ReadsConnections};
+use crate::extract::{NoQuery, PathId};
 use crate::names;
 use crate::problem::Problem;
 use crate::respond::{Instant, ListResponse};
@@ -38,7 +39,7 @@ pub(crate) struct SubscriptionResponse {
 }
 
 impl SubscriptionResponse {
-    fn new(subscription: WebhookSubscription, now: OffsetDateTime) -> Self {
+    pub(super) fn new(subscription: WebhookSubscription, now: OffsetDateTime) -> Self {
         Self {
             state: names::SubscriptionState::of(&subscription, now),
             id: subscription.id,
@@ -71,7 +72,7 @@ impl SubscriptionResponse {
 )]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ReadsConnections>,
     PathId(id): PathId,
     _: NoQuery,
 ) -> Result<Json<ListResponse<SubscriptionResponse>>, Problem> {

@@ -5,19 +5,22 @@ use std::time::Instant as StdInstant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use calendar_domain::failure::FailureClass;
 use calendar_domain::ids::UserId;
-use calendar_domain::user::{User, UserChange};
+use calendar_domain::user::{NewManagedUser, User, UserChange};
 use calendar_sync::{SignUpError, SignUpInput};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use crate::caller::{self, Caller, Credential, KeyHolder, ManagesUsers};
 use crate::check;
-use crate::extract::{Caller, JsonBody, NoQuery, Peer};
+use crate::cursor::Scope;
+use crate::extract::{JsonBody, NoQuery, Peer, Query};
 use crate::fields::{Checked, Fields};
 use crate::problem::Problem;
-use crate::respond::Instant;
+use crate::respond::{Instant, ListResponse, PageQuery};
 use crate::state::AppState;
 
 /// A name as the table holds it.
@@ -112,7 +115,8 @@ impl From<User> for UserResponse {
 
 /// Sign up
 ///
-/// Limited per address.
+/// Limited per address. With a service key (`users:manage`) it makes a user of the key's owner instead, also where
+/// signing up is closed: without a password, and so unable to sign in. Its address is unique among its owner's users.
 #[utoipa::path(
     post,
     path = "/v1/users",
@@ -129,10 +133,14 @@ impl From<User> for UserResponse {
 )]
 pub(crate) async fn sign_up(
     State(state): State<AppState>,
+    key: Option<KeyHolder<ManagesUsers>>,
     Peer(peer): Peer,
     _: NoQuery,
     JsonBody(fields): JsonBody,
 ) -> Result<(StatusCode, Json<UserResponse>), Problem> {
+    if let Some(key) = key {
+        return make_managed(&state, key.owner, fields).await;
+    }
     if !state.0.signup_open {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -166,6 +174,81 @@ pub(crate) async fn sign_up(
     }
 }
 
+async fn make_managed(
+    state: &AppState,
+    owner: UserId,
+    mut fields: Fields,
+) -> Result<(StatusCode, Json<UserResponse>), Problem> {
+    let email = fields.required("email", check::email);
+    let first_name = fields.optional("first_name", name());
+    let last_name = fields.optional("last_name", name());
+    let user = fields.finish(|| {
+        Some(NewManagedUser {
+            managed_by: owner,
+            email: email?,
+            first_name: first_name.flatten(),
+            last_name: last_name.flatten(),
+        })
+    })?;
+    let ports = &state.0.ports;
+    match ports.users.create_managed(user, ports.clock.now()).await {
+        Ok(user) => Ok((StatusCode::CREATED, Json(user.into()))),
+        Err(error) if error.class == FailureClass::Conflict => Err(Problem::conflict(
+            "email_taken",
+            "A user with this e-mail address exists.",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which users to list.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UsersQuery {
+    /// The one with this address, whatever its case.
+    #[param(min_length = 1, max_length = 255)]
+    email: Option<String>,
+}
+
+/// List the users of a service key's owner
+///
+/// For service keys (`users:manage`): the users that keys of the same owner made, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/users",
+    operation_id = "list_users",
+    tag = "users",
+    params(UsersQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of the users.", body = ListResponse<UserResponse>),
+        (status = 403, description = "`key_required`: only a service key can do this. `scope_missing`: the service \
+            key lacks the scope for this."),
+    ),
+)]
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    key: KeyHolder<ManagesUsers>,
+    Query(mut fields): Query,
+) -> Result<Json<ListResponse<UserResponse>>, Problem> {
+    let conditions = fields.fingerprint(&["limit", "cursor"]);
+    let query = UsersQuery {
+        email: fields.optional("email", check::line(1..=255)),
+    };
+    let page = PageQuery::read(&mut fields);
+    fields.finish(|| Some(()))?;
+    let scope = Scope::new(format!("users of {} {conditions}", key.owner));
+    let after = page.cursor.map(|cursor| scope.read_id(&cursor));
+    let after = after.transpose()?.map(UserId);
+    let users = &state.0.ports.users;
+    let listed = users
+        .list_managed(key.owner, query.email, after, page.limit)
+        .await?;
+    Ok(Json(ListResponse {
+        data: listed.items.into_iter().map(Into::into).collect(),
+        next_cursor: listed.next.map(|id| scope.write_id(id.0)),
+    }))
+}
+
 /// Show one's own account
 #[utoipa::path(
     get,
@@ -176,7 +259,7 @@ pub(crate) async fn sign_up(
 )]
 pub(crate) async fn show(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesUsers>,
     _: NoQuery,
 ) -> Result<Json<UserResponse>, Problem> {
     let user = state
@@ -200,7 +283,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn change(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesUsers>,
     _: NoQuery,
     JsonBody(fields): JsonBody,
 ) -> Result<Json<UserResponse>, Problem> {
@@ -222,7 +305,8 @@ pub(crate) async fn change(
 
 /// Delete one's own account
 ///
-/// Removes all that is the user's; subscriptions end at the providers.
+/// Removes all that is the user's, service keys and the users that they made among it; subscriptions end at the
+/// providers. A service key deletes the users that it made, and not its owner.
 #[utoipa::path(
     delete,
     path = "/v1/me",
@@ -232,16 +316,20 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn delete(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Caller<ManagesUsers>,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
+    let owner = caller.user_id;
+    if caller.credential == (Credential::Key { owner }) {
+        return Err(caller::session_required());
+    }
     // Whether it was there: with two such requests at once, both are right.
     state.0.delete_user.run(caller.user_id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deleted between the look at the token and now.
-fn gone() -> Problem {
+pub(super) fn gone() -> Problem {
     Problem::unauthorized(
         "token_invalid",
         "The token is unknown or has expired; sign in again.",

@@ -75,6 +75,17 @@ pub trait EventReader: Send + Sync {
     /// The events that the query asks for.
     async fn list(&self, query: EventQuery) -> PortResult<Listed<StoredEvent, EventCursor>>;
 
+    /// A connection's events that are not deleted, masters, instances and exceptions, each with everything
+    /// that is stored of it, by the provider's id, at most `limit`, after the one with the provider's id
+    /// `after` (empty: from the first).
+    async fn export(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        after: String,
+        limit: u32,
+    ) -> PortResult<Listed<StoredEvent, String>>;
+
     /// One event; a tombstone too.
     async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>>;
 }

@@ -75,6 +75,17 @@ pub(super) const GET: &str = concat!(
     " WHERE e.id = $2 AND c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected"
 );
 
+/// `$1` user, `$2` connection, `$3` after which of the provider's ids, `$4` how many.
+pub(super) const EXPORT: &str = concat!(
+    select!("CASE WHEN e.inherits THEN m.provider_metadata ELSE e.provider_metadata END"),
+    " FROM calendar_connections AS c
+    JOIN calendar_events AS e ON e.calendar_connection_id = c.id ",
+    join_master!(),
+    " WHERE c.id = $2 AND c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected
+        AND e.calendar_connection_id = $2 AND e.deleted_at IS NULL AND e.provider_event_id > $3
+    ORDER BY e.provider_event_id LIMIT $4"
+);
+
 /// `$1` connections, `$2` events. UUIDv7 made in the provider's order keeps it.
 pub(super) const ATTENDEES: &str = "
     SELECT a.event_id, a.email, a.display_name, a.rsvp_status::text AS rsvp_status, a.is_organizer,

@@ -752,6 +752,31 @@ impl EventReader for World {
         Ok(Listed { items, next })
     }
 
+    async fn export(
+        &self,
+        _: UserId,
+        connection: ConnectionId,
+        after: String,
+        limit: u32,
+    ) -> PortResult<Listed<StoredEvent, String>> {
+        self.database()?;
+        let events = self.events.lock().unwrap();
+        let mut items: Vec<_> = events
+            .iter()
+            .filter(|event| event.connection_id == connection && event.deleted_at.is_none())
+            .filter(|event| event.provider_event_id > after)
+            .cloned()
+            .collect();
+        items.sort_by(|a, b| a.provider_event_id.cmp(&b.provider_event_id));
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().map(|event| event.provider_event_id.clone());
+        Ok(Listed {
+            items,
+            next: next.filter(|_| more),
+        })
+    }
+
     async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>> {
         self.database()?;
         let events = self.events.lock().unwrap();
