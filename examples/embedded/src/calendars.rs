@@ -11,7 +11,7 @@ use calendar_domain::failure::PortResult;
 use calendar_domain::ports::TokenCipher;
 use calendar_domain::provider::CalendarProvider;
 use calendar_postgres::{
-    Database, PgConnectSessionStore, PgConnectionStore, PgEventReader, PgEventStore,
+    Database, PgApiKeyStore, PgConnectSessionStore, PgConnectionStore, PgEventReader, PgEventStore,
     PgHousekeeping, PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore, PgWakeups,
 };
 use calendar_runtime::SystemClock;
@@ -47,6 +47,7 @@ impl Calendars {
         let ports = Ports {
             users: Arc::new(PgUserStore::new(database.clone())),
             sessions: Arc::new(PgSessionStore::new(database.clone())),
+            api_keys: Arc::new(PgApiKeyStore::new(database.clone())),
             connect_sessions: Arc::new(PgConnectSessionStore::new(
                 database.clone(),
                 cipher.clone(),
@@ -110,6 +111,7 @@ impl Calendars {
     pub(crate) fn authenticate(&self) -> Authenticate {
         Authenticate {
             sessions: self.ports.sessions.clone(),
+            api_keys: self.ports.api_keys.clone(),
             secrets: self.ports.secrets.clone(),
             clock: self.ports.clock.clone(),
         }

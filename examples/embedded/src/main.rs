@@ -21,6 +21,7 @@ use calendar_domain::connection::NewConnections;
 use calendar_domain::ports::CalendarDirectory as _;
 use calendar_domain::sync::Mailbox;
 use calendar_runtime::shutdown;
+use calendar_sync::Authenticated;
 use calendar_worker::housekeep;
 use diesel::sql_types::{Date, Text};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
@@ -139,8 +140,8 @@ async fn show_me_holidays(
         return Ok(StatusCode::UNAUTHORIZED);
     };
     let calendars = &intranet.calendars;
-    let caller = calendars.authenticate().run(&token).await.map_err(failed)?;
-    let Some((_, user_id)) = caller else {
+    let known = calendars.authenticate().run(&token, None).await;
+    let Some(Authenticated::Session { user_id, .. }) = known.map_err(failed)? else {
         return Ok(StatusCode::UNAUTHORIZED);
     };
     let grant = Holidays::grant();

@@ -7,6 +7,7 @@ mod callback;
 mod contract;
 mod failures;
 mod flows;
+mod service_keys;
 mod shapes;
 mod subscriptions;
 mod support;
