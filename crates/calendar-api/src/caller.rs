@@ -1,7 +1,7 @@
 //! Who calls, and for whom: a user who is signed in, or a product's backend with a service key.
 //!
-//! An endpoint takes one of [`Caller`], [`SignedIn`] and [`KeyHolder`]. Two of them name in their type
-//! what a key needs, and the third refuses keys: no endpoint can forget to say.
+//! An endpoint takes one of [`Caller`], [`SignedIn`] and [`Owner`]. Two of them name in their type
+//! what a key needs, and [`SignedIn`] refuses keys: no endpoint can forget to say.
 
 use std::marker::PhantomData;
 use std::time::Instant;
@@ -22,7 +22,7 @@ use crate::state::AppState;
 
 /// Whom a service key acts for: the id of a user. Not in the path, so that each endpoint stands once in
 /// the contract, and proxies' logs hold no ids of people.
-pub(crate) const USER_HEADER: &str = "calendar-user";
+pub(crate) const USER_HEADER: &str = "Calendar-User";
 
 /// What a service key must be allowed for an endpoint. Sessions may do all that is their user's.
 pub(crate) trait Need: Send + Sync + 'static {
@@ -123,14 +123,14 @@ impl FromRequestParts<AppState> for SignedIn {
     }
 }
 
-/// A product's backend, which acts for its owner's users as a whole.
+/// Who manages users: the owner of a service key, or whoever is signed in.
 #[derive(Debug)]
-pub(crate) struct KeyHolder<N> {
-    pub(crate) owner: UserId,
+pub(crate) struct Owner<N> {
+    pub(crate) user_id: UserId,
     need: PhantomData<fn() -> N>,
 }
 
-impl<N: Need> FromRequestParts<AppState> for KeyHolder<N> {
+impl<N: Need> FromRequestParts<AppState> for Owner<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
@@ -138,21 +138,20 @@ impl<N: Need> FromRequestParts<AppState> for KeyHolder<N> {
             Authenticated::Key(key) => {
                 check_scopes::<N>(&key)?;
                 Ok(Self {
-                    owner: key.owner,
+                    user_id: key.owner,
                     need: PhantomData,
                 })
             }
-            Authenticated::Session { .. } => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "key_required",
-                "Only a service key can do this.",
-            )),
+            Authenticated::Session { user_id, .. } => Ok(Self {
+                user_id,
+                need: PhantomData,
+            }),
         }
     }
 }
 
 /// `None` for whoever comes without a service key.
-impl<N: Need> OptionalFromRequestParts<AppState> for KeyHolder<N> {
+impl<N: Need> OptionalFromRequestParts<AppState> for Owner<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(

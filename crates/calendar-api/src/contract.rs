@@ -20,6 +20,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
+use crate::caller::USER_HEADER;
 use crate::problem::{FieldError, Place, ProblemBody};
 use crate::state::CALLBACK_PATH;
 
@@ -49,6 +50,10 @@ enum When {
     ReadsBody,
     /// It needs a token.
     Authenticated,
+    /// It needs a token, and looks at whom `Calendar-User` names.
+    NamesUser,
+    /// The same, and service keys may call it.
+    ActsForUser,
     /// It asks the database.
     Stored,
 }
@@ -80,6 +85,26 @@ const COMMON: &[(When, &str, &str)] = &[
         "401",
         "`token_missing`: send the header `Authorization: Bearer <token>`. \
         `token_invalid`: the token is unknown or has expired.",
+    ),
+    (
+        When::NamesUser,
+        "400",
+        "`invalid_user`: `Calendar-User` is not the id of one user.",
+    ),
+    (
+        When::ActsForUser,
+        "400",
+        "`user_required`: a service key acts for a user; name one in `Calendar-User`.",
+    ),
+    (
+        When::ActsForUser,
+        "403",
+        "`scope_missing`: the service key lacks a scope.",
+    ),
+    (
+        When::NamesUser,
+        "404",
+        "`user_not_found`: there is no user with the id in `Calendar-User`, or none for this token.",
     ),
     (
         When::HasId,
@@ -253,6 +278,41 @@ fn header(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
+/// Sessions and keys are a person's matter: a service key is refused.
+fn of_sessions(operation: &Operation) -> bool {
+    let tags = operation.tags.iter().flatten();
+    tags.into_iter()
+        .any(|tag| matches!(tag.as_str(), "sessions" | "api_keys"))
+}
+
+/// Adds the header that says whom a token acts for.
+fn acts_for(operation: &mut Operation) {
+    // Neither looks at it.
+    let is_of_nobody = matches!(
+        operation.operation_id.as_deref(),
+        Some("sign_out" | "list_users")
+    );
+    if operation.security.is_some() || is_of_nobody {
+        return;
+    }
+    let mut text = "The user's own id, or nothing.";
+    if !of_sessions(operation) {
+        text = "Whom a service key acts for: its owner, or a user whom its owner manages. With the token \
+            of a session the user's own id, or nothing.";
+    }
+    let id = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
+    let user = ParameterBuilder::new()
+        .name(USER_HEADER)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(text))
+        .schema(Some(id))
+        .build();
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(RefOr::T(user));
+}
+
 /// Adds to an operation what it has in common with others.
 fn complete(path: &str, operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
@@ -264,6 +324,7 @@ fn complete(path: &str, operation: &mut Operation) {
             text(schema);
         }
     }
+    acts_for(operation);
     for (when, status, text) in COMMON {
         if when.holds(path, operation) {
             let response = operation.responses.responses.entry((*status).to_owned());
@@ -317,6 +378,8 @@ impl When {
             Self::ReadsJson => of_v1 && operation.request_body.is_some(),
             Self::ReadsBody => operation.request_body.is_some(),
             Self::Authenticated => operation.security.is_none(),
+            Self::NamesUser => has(USER_HEADER, &ParameterIn::Header),
+            Self::ActsForUser => has(USER_HEADER, &ParameterIn::Header) && !of_sessions(operation),
         }
     }
 }
@@ -446,7 +509,9 @@ fn add_components(components: &mut Components) {
     }
     let bearer = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The token of `POST /v1/sessions`."))
+        .description(Some(
+            "The token of `POST /v1/sessions`, or a service key of `POST /v1/api_keys`.",
+        ))
         .build();
     components
         .security_schemes

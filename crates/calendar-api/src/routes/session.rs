@@ -112,7 +112,10 @@ pub(crate) async fn sign_in(
     path = "/v1/sessions",
     operation_id = "sign_out",
     tag = "sessions",
-    responses((status = 204, description = "Signed out.")),
+    responses(
+        (status = 204, description = "Signed out."),
+        (status = 403, description = "`session_required`: a service key cannot do this; sign in."),
+    ),
 )]
 pub(crate) async fn sign_out(
     State(state): State<AppState>,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::caller::{self, Caller, Credential, KeyHolder, ManagesUsers};
+use crate::caller::{self, Caller, Credential, ManagesUsers, Owner};
 use crate::check;
 use crate::cursor::Scope;
 use crate::extract::{JsonBody, NoQuery, Peer, Query};
@@ -126,20 +126,23 @@ impl From<User> for UserResponse {
     request_body = SignUpBody,
     responses(
         (status = 201, description = "The user.", body = UserResponse),
-        (status = 403, description = "`signup_closed`: nobody can sign up here by themselves; ask the operator."),
+        (status = 401, description = "`token_invalid`: the service key is unknown."),
+        (status = 403, description = "`signup_closed`: nobody can sign up here by themselves; ask the operator. \
+            `scope_missing`: the service key lacks a scope."),
         (status = 409, description = "`email_taken`: a user with this e-mail address exists."),
-        (status = 429, description = "`too_many_attempts`: wait as long as Retry-After says."),
+        (status = 429, description = "`too_many_attempts`: wait as long as Retry-After says. `rate_limited`: so does the \
+            service key."),
     ),
 )]
 pub(crate) async fn sign_up(
     State(state): State<AppState>,
-    key: Option<KeyHolder<ManagesUsers>>,
+    owner: Option<Owner<ManagesUsers>>,
     Peer(peer): Peer,
     _: NoQuery,
     JsonBody(fields): JsonBody,
 ) -> Result<(StatusCode, Json<UserResponse>), Problem> {
-    if let Some(key) = key {
-        return make_managed(&state, key.owner, fields).await;
+    if let Some(owner) = owner {
+        return make_managed(&state, owner.user_id, fields).await;
     }
     if !state.0.signup_open {
         return Err(Problem::new(
@@ -210,9 +213,9 @@ pub(crate) struct UsersQuery {
     email: Option<String>,
 }
 
-/// List the users of a service key's owner
+/// List the users that one manages
 ///
-/// For service keys (`users:manage`): the users that keys of the same owner made, by id.
+/// Those that one's service keys made, by id. With a service key (`users:manage`) those of its owner.
 #[utoipa::path(
     get,
     path = "/v1/users",
@@ -221,13 +224,12 @@ pub(crate) struct UsersQuery {
     params(UsersQuery, PageQuery),
     responses(
         (status = 200, description = "A page of the users.", body = ListResponse<UserResponse>),
-        (status = 403, description = "`key_required`: only a service key can do this. `scope_missing`: the service \
-            key lacks the scope for this."),
+        (status = 403, description = "`scope_missing`: the service key lacks a scope."),
     ),
 )]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    key: KeyHolder<ManagesUsers>,
+    owner: Owner<ManagesUsers>,
     Query(mut fields): Query,
 ) -> Result<Json<ListResponse<UserResponse>>, Problem> {
     let conditions = fields.fingerprint(&["limit", "cursor"]);
@@ -236,12 +238,12 @@ pub(crate) async fn list(
     };
     let page = PageQuery::read(&mut fields);
     fields.finish(|| Some(()))?;
-    let scope = Scope::new(format!("users of {} {conditions}", key.owner));
+    let scope = Scope::new(format!("users of {} {conditions}", owner.user_id));
     let after = page.cursor.map(|cursor| scope.read_id(&cursor));
     let after = after.transpose()?.map(UserId);
     let users = &state.0.ports.users;
     let listed = users
-        .list_managed(key.owner, query.email, after, page.limit)
+        .list_managed(owner.user_id, query.email, after, page.limit)
         .await?;
     Ok(Json(ListResponse {
         data: listed.items.into_iter().map(Into::into).collect(),
@@ -312,7 +314,10 @@ pub(crate) async fn change(
     path = "/v1/me",
     operation_id = "delete_me",
     tag = "users",
-    responses((status = 204, description = "Gone, and every token with it.")),
+    responses(
+        (status = 204, description = "Gone, and every token with it."),
+        (status = 403, description = "`session_required`: a service key does not delete its owner; sign in."),
+    ),
 )]
 pub(crate) async fn delete(
     State(state): State<AppState>,

@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use calendar_domain::api_key::{ApiScope, NewApiKey};
+use calendar_domain::ids::{ApiKeyId, SessionId};
+use calendar_domain::ports::{ApiKeyStore, Clock as _};
+use calendar_domain::user::NewSession;
 use serde_json::{Value, json};
 
 use crate::support::contract::{DOCUMENT, Operation, operations};
@@ -19,6 +23,23 @@ async fn app() -> App {
         .unwrap()
         .push(connection(user, 500));
     *app.world.events.lock().unwrap() = vec![single(10, 500)];
+    let session = NewSession {
+        id: SessionId(id(500)),
+        user_id: user,
+        token_hash: [5; 32],
+        expires_at: app.world.now() + time::Duration::days(1),
+    };
+    app.world.sessions.lock().unwrap().insert([5; 32], session);
+    let key = NewApiKey {
+        id: ApiKeyId(id(500)),
+        user_id: user,
+        name: "backend".into(),
+        hint: "calkey_AbCd".into(),
+        token_hash: [5; 32],
+        scopes: vec![ApiScope::EventsRead],
+    };
+    let now = app.world.now();
+    ApiKeyStore::create(&*app.world, key, now).await.unwrap();
     app
 }
 
