@@ -154,6 +154,7 @@ const KEPT_OUT: [(&str, &[&str]); 4] = [
             "calendar-postgres",
             "clap",
             "tracing-subscriber",
+            "utoipa-swagger-ui",
         ],
     ),
     (

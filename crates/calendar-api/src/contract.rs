@@ -16,7 +16,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, Content, Header, InfoBuilder, LicenseBuilder, Object, ObjectBuilder, OpenApi,
-    OpenApiVersion, Ref, RefOr, Schema,
+    OpenApiVersion, Ref, RefOr, Schema, Server,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
@@ -177,12 +177,21 @@ const HEADERS: &[(&str, Type, &str)] = &[
 ];
 
 /// The contract as JSON, laid out for people, always in the same order.
-pub(crate) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+pub(crate) static DOCUMENT: LazyLock<String> = LazyLock::new(|| json(&document()));
+
+/// The contract of the API that is reached at this URL.
+pub(crate) fn served_at(public_url: &str) -> String {
+    let mut document = document();
+    document.servers = Some(vec![Server::new(public_url)]);
+    json(&document)
+}
+
+fn json(document: &OpenApi) -> String {
     // Maps with text as keys: this does not fail.
-    let mut text = document().to_pretty_json().unwrap_or_default();
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
-});
+}
 
 fn document() -> OpenApi {
     let mut document = crate::routes().into_openapi();

@@ -22,7 +22,8 @@
 //! }
 //! ```
 //!
-//! Feature `bin` (by default): the program, with its adapters. A host program turns it off.
+//! Features, both by default: `bin`, the program with its adapters, which a host program turns off; `docs`, the page at
+//! `/docs`, without which that path is unknown.
 
 mod caller;
 mod check;
@@ -43,15 +44,18 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
+#[cfg(feature = "docs")]
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use problem::Problem;
+#[cfg(feature = "docs")]
+use routes::docs;
 use routes::{
-    api_key, connect_session, connection, docs, event, export, health, oauth_callback, openapi,
-    session, subscription, user, webhook,
+    api_key, connect_session, connection, event, export, health, oauth_callback, openapi, session,
+    subscription, user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
@@ -72,7 +76,7 @@ pub fn openapi() -> &'static str {
 }
 
 fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .routes(routes!(user::sign_up, user::list))
         .routes(routes!(session::sign_in, session::list, session::sign_out))
         .routes(routes!(session::end))
@@ -101,11 +105,14 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhook::microsoft_lifecycle))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
-        .routes(routes!(openapi::openapi))
+        .routes(routes!(openapi::openapi));
+    #[cfg(feature = "docs")]
+    let routes = routes
         .routes(routes!(docs::docs))
         // The contract cannot say what is below a path.
         .route("/docs/", get(docs::page))
-        .route("/docs/{*file}", get(docs::file))
+        .route("/docs/{*file}", get(docs::file));
+    routes
 }
 
 async fn no_route() -> Problem {

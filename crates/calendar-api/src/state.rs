@@ -13,6 +13,7 @@ use calendar_sync::{
 };
 use url::Url;
 
+use crate::contract;
 use crate::limit::{AttemptLimit, RequestLimit};
 
 /// The path that the provider sends browsers back to; part of what is registered with it.
@@ -99,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) return_origins: Vec<String>,
     pub(crate) attempts: AttemptLimit,
     pub(crate) requests: RequestLimit,
+    /// What `/openapi.json` answers.
+    pub(crate) contract: String,
 }
 
 impl AppState {
@@ -184,6 +187,7 @@ impl AppState {
             return_origins,
             attempts: AttemptLimit::default(),
             requests: RequestLimit::new(settings.rate_limit_per_minute),
+            contract: contract::served_at(&settings.public_url),
         }))
     }
 }

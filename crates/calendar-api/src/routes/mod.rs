@@ -3,6 +3,7 @@
 pub(crate) mod api_key;
 pub(crate) mod connect_session;
 pub(crate) mod connection;
+#[cfg(feature = "docs")]
 pub(crate) mod docs;
 pub(crate) mod event;
 mod event_response;

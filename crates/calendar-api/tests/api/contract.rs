@@ -228,6 +228,16 @@ async fn a_read_that_the_caller_has_is_not_sent_again() {
     );
 }
 
+#[cfg(not(feature = "docs"))]
+#[tokio::test]
+async fn without_the_feature_there_is_no_page() {
+    for path in ["/docs", "/docs/", "/docs/index.html"] {
+        let answer = app().await.get(path).await;
+        answer.assert_problem(404, "no_such_route");
+    }
+}
+
+#[cfg(feature = "docs")]
 #[tokio::test]
 async fn the_page_loads_what_is_compiled_in() {
     let app = app().await;
@@ -268,7 +278,15 @@ async fn the_page_loads_what_is_compiled_in() {
     app.get("/docs/none.js")
         .await
         .assert_problem(404, "not_found");
-    assert_eq!(app.get("/openapi.json").await.json(), *DOCUMENT);
+}
+
+#[tokio::test]
+async fn what_is_served_says_where() {
+    assert!(DOCUMENT.get("servers").is_none());
+    let mut served = app().await.get("/openapi.json").await.json();
+    let servers = served.as_object_mut().unwrap().remove("servers");
+    assert_eq!(servers, Some(json!([{"url": "https://calendar.example"}])));
+    assert_eq!(served, *DOCUMENT);
 }
 
 /// What a refusal of `unknown` says there is.
