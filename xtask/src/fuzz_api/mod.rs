@@ -19,7 +19,7 @@ const SETTINGS: &[(&str, &str)] = &[("CALENDAR_RATE_LIMIT_PER_MINUTE", "1000000"
 
 /// Operations that take away what others need, a calendar, the session, the user: each has a run of its own with a session
 /// of its own, after all others.
-const TAKES_AWAY: &[&str] = &["disconnect", "sign_out", "delete_me"];
+const TAKES_AWAY: &[&str] = &["disconnect", "end_session", "sign_out", "delete_me"];
 
 /// How hard to try.
 #[derive(Args, Clone, Copy)]

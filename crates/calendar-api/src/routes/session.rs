@@ -7,15 +7,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use calendar_domain::ids::SessionId;
 use calendar_domain::user::Session;
-use calendar_sync::{Authenticated, SignInError};
+use calendar_sync::SignInError;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::caller::{self, SignedIn};
+use crate::caller::SignedIn;
 use crate::check;
 use crate::cursor::Scope;
-use crate::extract::{JsonBody, NoQuery, PathId, Peer, Query, Token};
+use crate::extract::{JsonBody, NoQuery, PathId, Peer, Query};
 use crate::fields::Fields;
 use crate::problem::Problem;
 use crate::respond::{Instant, ListResponse, PageQuery};
@@ -106,7 +106,7 @@ pub(crate) async fn sign_in(
 
 /// Sign out
 ///
-/// Ends the session of the token that it is sent with. Idempotent: a token that is no longer good is signed out, too.
+/// Ends the session of the token that it is sent with.
 #[utoipa::path(
     delete,
     path = "/v1/sessions",
@@ -119,17 +119,12 @@ pub(crate) async fn sign_in(
 )]
 pub(crate) async fn sign_out(
     State(state): State<AppState>,
-    token: Token,
+    caller: SignedIn,
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
-    if token.is_key() {
-        return Err(caller::session_required());
-    }
-    let Token(token) = token;
-    let known = state.0.authenticate.run(&token, None).await?;
-    if let Some(Authenticated::Session { id, user_id }) = known {
-        state.0.ports.sessions.end(user_id, id).await?;
-    }
+    // Whether it was there: with two such requests at once, both are right.
+    let sessions = &state.0.ports.sessions;
+    sessions.end(caller.user_id, caller.session_id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -112,10 +112,6 @@ async fn without_a_good_token() {
             (&long, "token_invalid"),
             (&expired, "token_invalid"),
         ] {
-            let is_sign_out = operation.id() == "sign_out";
-            if is_sign_out && code == "token_invalid" && authorization != long {
-                continue;
-            }
             let request = Request::builder()
                 .method(operation.method.as_str())
                 .uri(path(operation))
