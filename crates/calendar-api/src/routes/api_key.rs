@@ -49,7 +49,7 @@ pub(crate) struct NewApiKeyBody {
     #[schema(min_length = 1, max_length = 100, examples("backend, production"))]
     name: String,
     /// At least one, each once.
-    #[schema(value_type = Vec<Scopes>, min_items = 1, max_items = 3)]
+    #[schema(value_type = HashSet<Scopes>, min_items = 1, max_items = 3)]
     scopes: Vec<ApiScope>,
 }
 
