@@ -50,6 +50,7 @@ const DOMAIN_USES: &[&str] = &[
 const SYNC_USES: &[&str] = &[
     "async-trait",
     "futures-util",
+    "metrics",
     "mockall",
     "secrecy",
     "serde",
@@ -170,7 +171,10 @@ const KEPT_OUT: [(&str, &[&str]); 4] = [
         ],
     ),
     ("calendar-postgres", &["diesel_migrations"]),
-    ("calendar-runtime", &["tracing-subscriber", "url"]),
+    (
+        "calendar-runtime",
+        &["metrics-exporter-prometheus", "tracing-subscriber", "url"],
+    ),
 ];
 
 /// The libraries of [`KEPT_OUT`].

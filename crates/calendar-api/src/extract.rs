@@ -16,6 +16,8 @@ use uuid::Uuid;
 use crate::caller::invalid_token;
 use crate::check;
 use crate::fields::Fields;
+use crate::observe;
+use crate::peer;
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -101,16 +103,21 @@ impl FromRequestParts<AppState> for NoQuery {
     }
 }
 
-/// Who is at the other end of the socket; `None` where the host program does not say.
+/// Where the request comes from, trusted proxies apart; `None` where the host program does not say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) Option<IpAddr>);
 
 impl FromRequestParts<AppState> for Peer {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map(|ConnectInfo(address)| address.ip())))
+        Ok(Self(peer.map(|ConnectInfo(address)| {
+            peer::client(address.ip(), &parts.headers, &state.0.trusted_proxies)
+        })))
     }
 }
 

@@ -35,6 +35,8 @@ mod fields;
 mod limit;
 mod names;
 mod observe;
+mod overview_text;
+mod peer;
 mod problem;
 mod respond;
 mod routes;
@@ -54,8 +56,8 @@ use problem::Problem;
 #[cfg(feature = "docs")]
 use routes::docs;
 use routes::{
-    api_key, connect_session, connection, event, export, health, oauth_callback, openapi, session,
-    subscription, user, webhook,
+    api_key, connect_session, connection, event, export, health, metrics, oauth_callback, openapi,
+    session, subscription, user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
@@ -105,6 +107,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhook::microsoft_lifecycle))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::show))
         .routes(routes!(openapi::openapi));
     #[cfg(feature = "docs")]
     let routes = routes

@@ -12,7 +12,7 @@ use axum::serve::ListenerExt as _;
 use calendar_postgres::MigrationState;
 use calendar_runtime::config::{Config, Environment, KeysConfig, MigrateConfig, help};
 use calendar_runtime::startup::{DATABASE_WAIT, StartError, wait_for_database};
-use calendar_runtime::{ErrorChain, cli, shutdown, telemetry};
+use calendar_runtime::{ErrorChain, cli, metrics, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -131,7 +131,11 @@ async fn serve(config: &Config, adapters: Adapters) -> anyhow::Result<()> {
     let public_url = config.public_url(bound);
     info!(version = env!("CARGO_PKG_VERSION"), listen = %bound, public_url, "serving");
 
-    let app = calendar_api::router(adapters.state(config, public_url))
+    let database = adapters.database.clone();
+    let metrics = metrics::install("calendar-api", env!("CARGO_PKG_VERSION"), None, move || {
+        database.measure();
+    })?;
+    let app = calendar_api::router(adapters.state(config, public_url, metrics))
         .into_make_service_with_connect_info::<SocketAddr>();
     // Answers are small and whole: waiting for more to send only delays them.
     let listener = listener.tap_io(|stream| {

@@ -142,6 +142,11 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
             add_quota(response.headers_mut(), *quota);
         }
         let status = response.status().as_u16();
+        let route_label = metrics::SharedString::from(route.clone());
+        metrics::counter!("http_requests_total", "method" => method, "route" => route_label.clone(), "status" => status.to_string())
+            .increment(1);
+        metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route_label)
+            .record(begun.elapsed());
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match problem {
             Some(Problem {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use calendar_domain::ports::{
-    ApiKeyStore, Clock, ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore,
-    SubscriptionStore, SyncQueue, UserStore,
+    ApiKeyStore, Clock, ConnectSessionStore, ConnectionStore, EventReader, OverviewReader, Secrets,
+    SessionStore, SubscriptionStore, SyncQueue, UserStore,
 };
 use calendar_sync::{
     Authenticate, CompleteConnect, CreateApiKey, DeleteUser, Disconnect, Providers, SignIn, SignUp,
     StartConnect, TakeNotifications,
 };
+use ipnet::IpNet;
 use url::Url;
 
 use crate::contract;
 use crate::limit::{AttemptLimit, RequestLimit};
+use crate::overview_text::OverviewText;
 
 /// The path that the provider sends browsers back to; part of what is registered with it.
 pub const CALLBACK_PATH: &str = "/v1/oauth/callback";
@@ -46,6 +48,11 @@ pub struct Ports {
     pub providers: Arc<Providers>,
     /// Whether the service can work.
     pub readiness: Arc<dyn Readiness>,
+    /// How the installation is doing, for `/metrics`.
+    pub overview: Arc<dyn OverviewReader>,
+    /// What the process has counted, in Prometheus' text format; a host program that shows its metrics
+    /// itself gives no text.
+    pub process_metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// What an operator sets.
@@ -59,6 +66,8 @@ pub struct ApiSettings {
     pub rate_limit_per_minute: u32,
     /// Origins that a `return_url` may name besides the API's own, serialised.
     pub return_origins: Vec<String>,
+    /// From whom X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Whether the service can work, for load balancers.
@@ -98,10 +107,12 @@ pub(crate) struct Shared {
     pub(crate) signup_open: bool,
     /// Serialised, the API's own among them.
     pub(crate) return_origins: Vec<String>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) attempts: AttemptLimit,
     pub(crate) requests: RequestLimit,
     /// What `/openapi.json` answers.
     pub(crate) contract: String,
+    pub(crate) overview: OverviewText,
 }
 
 impl AppState {
@@ -182,9 +193,11 @@ impl AppState {
                 clock,
                 redirect_uri,
             },
+            overview: OverviewText::new(ports.overview.clone(), ports.clock.clone()),
             ports,
             signup_open: settings.signup_open,
             return_origins,
+            trusted_proxies: settings.trusted_proxies,
             attempts: AttemptLimit::default(),
             requests: RequestLimit::new(settings.rate_limit_per_minute),
             contract: contract::served_at(&settings.public_url),

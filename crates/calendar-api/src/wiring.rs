@@ -11,11 +11,13 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_msgraph::{MicrosoftConfig, MsGraph};
 use calendar_postgres::{
     Database, MigrationState, PgApiKeyStore, PgConfig, PgConnectSessionStore, PgConnectionStore,
-    PgEventReader, PgKeyRotation, PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore,
+    PgEventReader, PgKeyRotation, PgOverviewReader, PgSessionStore, PgSubscriptionStore,
+    PgSyncQueue, PgUserStore,
 };
 use calendar_runtime::config::{
     AdapterChecks, Config, ConfigError, DatabaseConfig, KeysConfig, MicrosoftSettings, Mistake,
 };
+use calendar_runtime::metrics::ProcessMetrics;
 use calendar_runtime::{ErrorChain, SystemClock};
 use calendar_sync::{Provider, Providers};
 use secrecy::ExposeSecret as _;
@@ -87,7 +89,12 @@ impl Adapters {
     }
 
     /// The state of the router.
-    pub(crate) fn state(self, config: &Config, public_url: String) -> AppState {
+    pub(crate) fn state(
+        self,
+        config: &Config,
+        public_url: String,
+        metrics: ProcessMetrics,
+    ) -> AppState {
         let Self {
             database,
             cipher,
@@ -109,13 +116,16 @@ impl Adapters {
             secrets: Arc::new(RingSecrets::new()),
             clock,
             providers,
-            readiness: Arc::new(DatabaseReadiness(database)),
+            readiness: Arc::new(DatabaseReadiness(database.clone())),
+            overview: Arc::new(PgOverviewReader::new(database)),
+            process_metrics: Arc::new(move || metrics.render()),
         };
         let settings = ApiSettings {
             public_url,
             signup_open: config.signup_open,
             rate_limit_per_minute: config.rate_limit_per_minute,
             return_origins: config.return_origins.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
         };
         AppState::new(ports, settings)
     }

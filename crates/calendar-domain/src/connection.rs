@@ -23,6 +23,20 @@ pub enum ConnectionStatus {
     Failing,
 }
 
+impl ConnectionStatus {
+    /// The name in our API and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Syncing => "syncing",
+            Self::NeedsReauth => "needs_reauth",
+            Self::Paused => "paused",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// A connection as its user sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CalendarConnection {

@@ -22,6 +22,22 @@ pub enum FailureClass {
     Permanent,
 }
 
+impl FailureClass {
+    /// The name in metrics: `rate_limited`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retryable => "retryable",
+            Self::RateLimited => "rate_limited",
+            Self::Authentication => "authentication",
+            Self::Conflict => "conflict",
+            Self::NeedsResync => "needs_resync",
+            Self::InvalidInput => "invalid_input",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
 /// A failure of a port: its class, a stable code, and the adapter's own error as its source.
 ///
 /// `Display` gives the code alone; the rest is in the source chain. Neither may hold a token, an

@@ -44,6 +44,7 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod normalise;
+pub mod overview;
 pub mod plan;
 pub mod ports;
 pub mod provider;

@@ -38,6 +38,7 @@ mod reader;
 mod recurrence;
 mod subscriptions;
 mod teams;
+mod timer;
 mod transport;
 mod wire;
 

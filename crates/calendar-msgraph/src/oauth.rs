@@ -24,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::MsGraph;
 use crate::config::{MicrosoftConfig, MicrosoftConfigError, is_loopback};
 use crate::error::tidy;
+use crate::timer::RequestTimer;
 use crate::transport::retry_after;
 
 const SCOPES: [&str; 5] = [
@@ -335,7 +336,13 @@ impl Http {
     /// which oauth2 would drop.
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, OAuthError> {
         let request = reqwest::Request::try_from(request).map_err(failed)?;
-        let mut response = self.client.execute(request).await.map_err(failed)?;
+        let timer = RequestTimer::start();
+        let answered = self.client.execute(request).await;
+        timer.end(match &answered {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) => Err(error.is_timeout()),
+        });
+        let mut response = answered.map_err(failed)?;
         let status = response.status();
         // 400 and 401 are refusals, with a reason in their body.
         let is_refusal = matches!(status.as_u16(), 400 | 401);

@@ -22,6 +22,7 @@ use crate::config::{MicrosoftConfig, MicrosoftConfigError, is_loopback};
 use crate::error::{GraphAnswer, GraphError};
 use crate::link::pinned;
 use crate::mailbox::MailboxLimits;
+use crate::timer::RequestTimer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From connecting to the last byte of the body. Before Graph answers that it has made a subscription it
@@ -179,6 +180,25 @@ impl Transport {
         headers: HeaderMap,
         body: Option<String>,
     ) -> Result<Vec<u8>, GraphError> {
+        let _permit = self.limits.acquire(token, mailbox).await;
+        let timer = RequestTimer::start();
+        let answer = self.exchange(method, mailbox, target, headers, body).await;
+        timer.end(match &answer {
+            Ok(_) => Ok(200),
+            Err(GraphError::Answer(answer)) => Ok(answer.status),
+            Err(error) => Err(matches!(error, GraphError::Timeout)),
+        });
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        mailbox: &Mailbox,
+        target: Target,
+        headers: HeaderMap,
+        body: Option<String>,
+    ) -> Result<Vec<u8>, GraphError> {
         // As a stream the body cannot be sent twice, so no redirect takes it to another host.
         let body = body.map(|body| BodyRead::from(Body::wrap(body)));
         let mut handler = self.client.custom(method, body);
@@ -206,7 +226,6 @@ impl Transport {
         }
         let request = handler.headers(headers).build().await.map_err(transport)?;
 
-        let _permit = self.limits.acquire(token, mailbox).await;
         let mut response = request.send().await.map_err(|error| {
             if error.is_timeout() {
                 GraphError::Timeout

@@ -48,22 +48,43 @@ impl PgConnectionStore {
     }
 }
 
+/// What decides over the status of `calendar_connections AS c` with its account `a` and state `s`, and over
+/// whether it is one without pushes.
+macro_rules! status_columns {
+    () => {
+        "c.account_id IS NULL OR a.needs_reauth_reason IS NOT NULL
+                OR coalesce(c.access_token NOT LIKE 'v1.%', true) AS needs_reauth,
+            coalesce(s.is_paused, false) AS is_paused,
+            coalesce(s.failure_count, 0) > 0 AS is_failing,
+            c.sync_token IS NOT NULL AND s.window_start IS NOT NULL AS is_synced,
+            c.is_shared OR coalesce(a.push_error_code = 'push_unsupported', false) AS is_unpushed"
+    };
+}
+
+/// Whether nothing came through the subscription `v` of the account `a` since it was doubted.
+macro_rules! is_silent {
+    () => {
+        "coalesce(v.last_notification_at <= a.push_silent_since, a.push_silent_since IS NOT NULL)"
+    };
+}
+
+pub(crate) use {is_silent, status_columns};
+
 /// What a user sees of a connection; the conditions follow.
 macro_rules! select_connection {
     () => {
-        "SELECT c.id, c.user_id, c.account_id, a.email AS account_email,
+        concat!(
+            "SELECT c.id, c.user_id, c.account_id, a.email AS account_email,
             c.provider::text AS provider, c.calendar_id, c.calendar_name, c.calendar_color,
             c.is_primary, c.can_edit, c.delegate_email, c.last_synced_at,
-            c.account_id IS NULL OR a.needs_reauth_reason IS NOT NULL
-                OR coalesce(c.access_token NOT LIKE 'v1.%', true) AS needs_reauth,
-            coalesce(s.is_paused, false) AS is_paused,
-            c.sync_token IS NOT NULL AND s.window_start IS NOT NULL AS is_synced,
-            s.window_start, s.window_end, s.due_at, coalesce(s.failure_count, 0) AS failure_count,
+",
+            status_columns!(),
+            ",
+            s.window_start, s.window_end, s.due_at,
             coalesce(a.needs_reauth_reason, s.last_error_code) AS last_error_code,
             CASE WHEN a.needs_reauth_reason IS NULL THEN s.last_error_at ELSE a.updated_at END
                 AS last_error_at,
             coalesce(s.events_skipped, 0) AS events_skipped,
-            c.is_shared OR coalesce(a.push_error_code = 'push_unsupported', false) AS is_unpushed,
             w.expiration_datetime AS push_expires_at, w.is_silent AS push_is_silent,
             (SELECT count(*) FROM calendar_events AS e
              WHERE e.calendar_connection_id = c.id AND e.deleted_at IS NULL
@@ -74,13 +95,15 @@ macro_rules! select_connection {
         LEFT JOIN calendar_sync_states AS s ON s.connection_id = c.id
         LEFT JOIN LATERAL (
             SELECT v.expiration_datetime,
-                coalesce(v.last_notification_at <= a.push_silent_since, a.push_silent_since IS NOT NULL)
-                    AS is_silent
+                ",
+            is_silent!(),
+            " AS is_silent
             FROM webhook_subscriptions AS v
             WHERE v.account_id = c.account_id AND v.is_active AND v.expiration_datetime > now()
             ORDER BY v.created_at DESC, v.id DESC LIMIT 1
         ) AS w ON NOT c.is_shared
         WHERE c.user_id = $1 AND c.deleted_at IS NULL AND c.is_connected "
+        )
     };
 }
 
@@ -123,8 +146,8 @@ struct ConnectionRow {
     window_end: Option<OffsetDateTime>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     due_at: Option<OffsetDateTime>,
-    #[diesel(sql_type = Integer)]
-    failure_count: i32,
+    #[diesel(sql_type = Bool)]
+    is_failing: bool,
     #[diesel(sql_type = Nullable<Text>)]
     last_error_code: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -145,19 +168,35 @@ struct ConnectionRow {
     updated_at: OffsetDateTime,
 }
 
+/// The worst that holds; each has one remedy.
+#[expect(clippy::fn_params_excessive_bools, reason = "they are columns")]
+pub(crate) fn connection_status(
+    needs_reauth: bool,
+    is_paused: bool,
+    is_failing: bool,
+    is_synced: bool,
+) -> ConnectionStatus {
+    if needs_reauth {
+        ConnectionStatus::NeedsReauth
+    } else if is_paused {
+        ConnectionStatus::Paused
+    } else if is_failing {
+        ConnectionStatus::Failing
+    } else if is_synced {
+        ConnectionStatus::Connected
+    } else {
+        ConnectionStatus::Syncing
+    }
+}
+
 impl ConnectionRow {
     fn status(&self) -> ConnectionStatus {
-        if self.needs_reauth {
-            ConnectionStatus::NeedsReauth
-        } else if self.is_paused {
-            ConnectionStatus::Paused
-        } else if self.failure_count > 0 {
-            ConnectionStatus::Failing
-        } else if self.is_synced != Some(true) {
-            ConnectionStatus::Syncing
-        } else {
-            ConnectionStatus::Connected
-        }
+        connection_status(
+            self.needs_reauth,
+            self.is_paused,
+            self.is_failing,
+            self.is_synced == Some(true),
+        )
     }
 
     fn push(&self) -> PushHealth {

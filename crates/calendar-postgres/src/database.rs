@@ -103,6 +103,22 @@ impl Database {
         Ok(())
     }
 
+    /// Sets the gauges of the pool: `calendar_database_connections` and `calendar_database_waiting`.
+    pub fn measure(&self) {
+        let status = self.pool.status();
+        let idle = status.available;
+        #[expect(clippy::cast_precision_loss, reason = "a pool is small")]
+        for (state, count) in [
+            ("in_use", status.size.saturating_sub(idle)),
+            ("idle", idle),
+            ("unused", status.max_size.saturating_sub(status.size)),
+        ] {
+            metrics::gauge!("calendar_database_connections", "state" => state).set(count as f64);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "requests that wait are few")]
+        metrics::gauge!("calendar_database_waiting").set(status.waiting as f64);
+    }
+
     /// How to open a connection of one's own to the same server.
     pub(crate) fn opener(&self) -> Opener {
         self.opener.clone()

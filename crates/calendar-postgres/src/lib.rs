@@ -40,6 +40,7 @@ mod housekeeping;
 mod key_rotation;
 #[cfg(feature = "migrations")]
 mod migrations;
+mod overview_reader;
 // The stores write their statements as SQL over arrays; this is the catalog's shape, for reviewers
 // and for what is simple enough for diesel's own queries.
 #[allow(dead_code, reason = "generated whole")]
@@ -67,6 +68,7 @@ pub use housekeeping::PgHousekeeping;
 pub use key_rotation::{PgKeyRotation, RotationPlace, RotationStep, SealedUnder};
 #[cfg(feature = "migrations")]
 pub use migrations::{MigrationState, migrate};
+pub use overview_reader::PgOverviewReader;
 pub use session_store::PgSessionStore;
 pub use subscription_store::PgSubscriptionStore;
 pub use sync_queue::PgSyncQueue;

@@ -1,6 +1,6 @@
-//! What both binaries need to start: configuration, telemetry, shutdown.
+//! What both binaries need to start: configuration, telemetry, metrics, shutdown.
 //!
-//! Nothing here knows of HTTP or SQL: a host program of one's own can use the same configuration
+//! Nothing here knows of our HTTP API or of SQL: a host program of one's own can use the same configuration
 //! and the same clean stop.
 //!
 //! ```no_run
@@ -23,6 +23,7 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod error_chain;
+pub mod metrics;
 pub mod shutdown;
 pub mod startup;
 #[cfg(feature = "config")]

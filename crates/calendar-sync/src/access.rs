@@ -3,6 +3,7 @@
 use calendar_domain::account::{StoredTokens, TokenSet};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ports::{Authorizer, Clock, ConnectionStore};
+use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::Lease;
 use secrecy::SecretString;
 use time::Duration;
@@ -38,6 +39,7 @@ pub(crate) fn still_unauthorized(error: PortError) -> PortError {
 
 /// The tokens of the leased account.
 pub(crate) struct Access<'a> {
+    pub(crate) provider: CalendarProvider,
     pub(crate) lease: Lease,
     pub(crate) authorizer: &'a dyn Authorizer,
     pub(crate) connections: &'a dyn ConnectionStore,
@@ -82,7 +84,14 @@ impl Access<'_> {
                 "no_refresh_token",
             ));
         };
-        let grant = self.authorizer.refresh(refresh_token).await?;
+        let refreshed = self.authorizer.refresh(refresh_token).await;
+        let outcome = match &refreshed {
+            Ok(_) => "ok",
+            Err(error) => error.class.as_str(),
+        };
+        metrics::counter!("calendar_token_refreshes_total", "provider" => self.provider.as_str(), "outcome" => outcome)
+            .increment(1);
+        let grant = refreshed?;
         self.connections
             .store_grant(&self.lease, grant.clone(), self.clock.now())
             .await?;

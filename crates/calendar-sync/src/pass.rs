@@ -111,6 +111,8 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 page => page?,
             };
             self.pages += 1;
+            metrics::counter!("calendar_pages_total", "provider" => self.access.provider.as_str())
+                .increment(1);
             // The provider works on the next page while the database works on this one.
             let next = self.fetch_ahead(&page.next).await?;
             let (finished, next) = tokio::join!(self.store(page), next);
@@ -210,6 +212,9 @@ impl<'a, 'p> PassRun<'a, 'p> {
             .apply(&self.access.lease, batch, self.clock.now())
             .await?;
         self.applied += applied;
+        self.count("created", applied.inserted);
+        self.count("updated", applied.updated);
+        self.count("deleted", applied.removed);
         self.pass.touched_series |= applied.touched_series;
         Ok(())
     }
@@ -290,8 +295,21 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 self.clock.now(),
             )
             .await?;
-        self.applied.removed += removed;
+        self.removed(removed);
         Ok(())
+    }
+
+    fn removed(&mut self, rows: u64) {
+        self.applied.removed += rows;
+        self.count("deleted", rows);
+    }
+
+    fn count(&self, change: &'static str, rows: u64) {
+        if rows > 0 {
+            let provider = self.access.provider.as_str();
+            metrics::counter!("calendar_events_changed_total", "provider" => provider, "change" => change)
+                .increment(rows);
+        }
     }
 
     async fn judge_series(&mut self) -> PortResult<()> {
@@ -341,7 +359,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
                         self.clock.now(),
                     )
                     .await?;
-                self.applied.removed += removed;
+                self.removed(removed);
             }
         }
     }

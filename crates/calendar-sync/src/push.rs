@@ -88,6 +88,7 @@ impl PushRun<'_, '_> {
         let now = self.now();
         let error = match answer {
             Ok(expires_at) => {
+                self.count("renewed");
                 tracing::info!(account = %self.access.lease.account_id, subscription = %subscription.id, %expires_at, "subscription renewed");
                 self.subscriptions
                     .renewed(
@@ -107,9 +108,11 @@ impl PushRun<'_, '_> {
         if error.code != SUBSCRIPTION_NOT_FOUND
             && let Some(wait) = renewal_retry(subscription.expires_at, now, error.retry_after)
         {
+            self.count("failed");
             self.failed(&error, now + wait).await?;
             return Ok(true);
         }
+        self.count("lost");
         tracing::warn!(
             account = %self.access.lease.account_id, subscription = %subscription.id, code = %error.code,
             "the subscription is no more: a new one is made"
@@ -241,6 +244,12 @@ impl PushRun<'_, '_> {
         self.subscriptions
             .failed(&self.access.lease, &error.code, retry_at)
             .await
+    }
+
+    fn count(&self, outcome: &'static str) {
+        let provider = self.provider.as_str();
+        metrics::counter!("calendar_renewals_total", "provider" => provider, "outcome" => outcome)
+            .increment(1);
     }
 
     fn now(&self) -> OffsetDateTime {

@@ -8,6 +8,7 @@ use calendar_domain::ids::{AccountId, ConnectionId, PassId};
 use calendar_domain::ports::{
     Clock, ConnectionStore, EventStore, Secrets, SubscriptionStore, SyncQueue,
 };
+use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::PushWork;
 use calendar_domain::sync::{Applied, Claim, DueConnection, Lease, PassFailure, PassKind};
 use time::Duration;
@@ -159,6 +160,7 @@ impl SyncAccount {
             }
         };
         let mut access = Access {
+            provider: claim.account.provider,
             lease: claim.lease,
             authorizer: provider.authorizer.as_ref(),
             connections: self.connections.as_ref(),
@@ -220,6 +222,7 @@ impl SyncAccount {
                     .map(|_| ())
                     .map_err(|error| error.code.clone()),
             };
+            count(claim.account.provider, &report, &result);
             log(&report, &result);
             reports.push(report);
             let Err(error) = result else {
@@ -393,6 +396,26 @@ pub(crate) fn backoff(failures: u32, error: &PortError, chance: f64) -> StdDurat
     }
 }
 
+fn count(provider: CalendarProvider, report: &PassReport, result: &PortResult<PassOutcome>) {
+    let (provider, kind) = (provider.as_str(), name(report.kind));
+    let outcome = match result {
+        Ok(PassOutcome::Finished) => "finished",
+        Ok(PassOutcome::Interrupted) => "interrupted",
+        Err(error) => error.class.as_str(),
+    };
+    metrics::counter!("calendar_passes_total", "provider" => provider, "kind" => kind, "outcome" => outcome)
+        .increment(1);
+    metrics::histogram!("calendar_pass_duration_seconds", "provider" => provider, "kind" => kind)
+        .record(report.duration);
+}
+
+fn name(kind: PassKind) -> &'static str {
+    match kind {
+        PassKind::Full => "full",
+        PassKind::Delta => "delta",
+    }
+}
+
 fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
     let Applied {
         inserted,
@@ -402,10 +425,7 @@ fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
         skipped,
         ..
     } = report.applied;
-    let kind = match report.kind {
-        PassKind::Full => "full",
-        PassKind::Delta => "delta",
-    };
+    let kind = name(report.kind);
     let millis = report.duration.as_millis();
     let (connection, account, pages) = (report.connection_id, report.account_id, report.pages);
     match result {

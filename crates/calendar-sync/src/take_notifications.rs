@@ -111,7 +111,18 @@ impl TakeNotifications {
         };
         self.waiting.send(waiting).await.map_err(|_| stopped())?;
         let taken = answered.await.map_err(|_| stopped())?;
-        taken.map_err(TakeNotificationsError::Port)
+        let taken = taken.map_err(TakeNotificationsError::Port)?;
+        for (outcome, number) in [
+            ("accepted", taken.accepted),
+            ("unknown", taken.unknown),
+            ("refused", taken.refused),
+        ] {
+            if number > 0 {
+                metrics::counter!("calendar_notifications_total", "provider" => provider.as_str(), "outcome" => outcome)
+                    .increment(number.into());
+            }
+        }
+        Ok(taken)
     }
 }
 

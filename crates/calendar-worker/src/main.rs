@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use calendar_postgres::{MigrationState, PgHousekeeping};
 use calendar_runtime::config::{Config, Environment, help};
 use calendar_runtime::startup::{DATABASE_WAIT, StartError, wait_for_database};
-use calendar_runtime::{ErrorChain, cli, shutdown, telemetry};
+use calendar_runtime::{ErrorChain, cli, metrics, shutdown, telemetry};
 use calendar_worker::{Worker, housekeep};
 use clap::Parser;
 use tracing::{error, info, warn};
@@ -82,6 +82,17 @@ async fn work(config: &Config, adapters: &Adapters, once: bool) -> anyhow::Resul
         Err(error) => return Err(error.into()),
     }
 
+    if !once && let Some(listen) = config.metrics_listen {
+        let database = adapters.database.clone();
+        let sample = move || database.measure();
+        metrics::install(
+            "calendar-worker",
+            env!("CARGO_PKG_VERSION"),
+            Some(listen),
+            sample,
+        )?;
+        info!(%listen, "serving metrics");
+    }
     let work = Arc::new(adapters.work(config));
     let concurrency = config.sync.worker_concurrency;
     info!(version = env!("CARGO_PKG_VERSION"), worker = %work.worker(), concurrency, once, "working");

@@ -12,7 +12,8 @@ use calendar_domain::ports::TokenCipher;
 use calendar_domain::provider::CalendarProvider;
 use calendar_postgres::{
     Database, PgApiKeyStore, PgConnectSessionStore, PgConnectionStore, PgEventReader, PgEventStore,
-    PgHousekeeping, PgSessionStore, PgSubscriptionStore, PgSyncQueue, PgUserStore, PgWakeups,
+    PgHousekeeping, PgOverviewReader, PgSessionStore, PgSubscriptionStore, PgSyncQueue,
+    PgUserStore, PgWakeups,
 };
 use calendar_runtime::SystemClock;
 use calendar_sync::{Authenticate, Provider, Providers, SyncAccount, SyncSettings};
@@ -60,6 +61,8 @@ impl Calendars {
             clock: Arc::new(SystemClock),
             providers: Arc::new(providers),
             readiness: Arc::new(Answers(database.clone())),
+            overview: Arc::new(PgOverviewReader::new(database.clone())),
+            process_metrics: Arc::new(String::new),
         };
         Self { ports, database }
     }
@@ -71,6 +74,7 @@ impl Calendars {
             signup_open: true,
             rate_limit_per_minute: 60_000,
             return_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
         };
         AppState::new(self.ports.clone(), settings)
     }

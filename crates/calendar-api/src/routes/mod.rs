@@ -9,6 +9,7 @@ pub(crate) mod event;
 mod event_response;
 pub(crate) mod export;
 pub(crate) mod health;
+pub(crate) mod metrics;
 pub(crate) mod oauth_callback;
 pub(crate) mod openapi;
 pub(crate) mod session;

@@ -117,3 +117,20 @@ async fn a_database_that_is_not_migrated_is_told_apart() {
         (503, "database_not_migrated")
     );
 }
+
+#[tokio::test]
+async fn metrics_are_answered_with_and_without_the_database() {
+    for (failure, up) in [(None, 1), (Some(FailureClass::Retryable), 0)] {
+        let app = App::new();
+        *app.world.failure.lock().unwrap() = failure;
+        let answer = app.get("/metrics").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.headers["content-type"],
+            "text/plain; version=0.0.4; charset=utf-8"
+        );
+        assert!(answer.text.starts_with("counted 1\n"), "{}", answer.text);
+        let line = format!("\ncalendar_overview_up {up}\n");
+        assert!(answer.text.contains(&line), "{}", answer.text);
+    }
+}

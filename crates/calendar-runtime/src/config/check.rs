@@ -1,10 +1,11 @@
 //! What a good value of each variable looks like. A check answers with what is wrong and the remedy,
 //! so that it reads on from the variable's name, and never repeats a secret.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -106,6 +107,30 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
             }
         })
         .collect()
+}
+
+/// Addresses and networks with commas between them; every wrong one is named.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let mut networks = Vec::new();
+    let mut wrong = Vec::new();
+    for part in parts {
+        let address = || part.parse::<IpAddr>().map(IpNet::from);
+        match part.parse::<IpNet>().or_else(|_| address()) {
+            Ok(network) => networks.push(network),
+            Err(_) => wrong.push(format!("`{part}`")),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(networks);
+    }
+    Err(format!(
+        "names {}, which is neither an IP address nor a network; write them like 10.0.0.7,192.168.0.0/16,fd00::/8",
+        wrong.join(" and ")
+    ))
 }
 
 /// `id:base64,id:base64`, 32 bytes each, ids unique. The form alone; the adapter that seals reads it.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
@@ -109,8 +110,12 @@ pub struct Config {
     pub return_origins: Vec<String>,
     /// `CALENDAR_RATE_LIMIT_PER_MINUTE`: requests of one token.
     pub rate_limit_per_minute: u32,
+    /// `CALENDAR_TRUSTED_PROXIES`: from whom X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// What to sync and how often.
     pub sync: SyncConfig,
+    /// `CALENDAR_METRICS_LISTEN`: where the worker serves its metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs.
     pub log: LogConfig,
     /// What is worth a word at start, though it is no mistake.
@@ -141,7 +146,10 @@ impl Config {
             reader.parsed("CALENDAR_RATE_LIMIT_PER_MINUTE", 60_000, |text| {
                 check::number(text, 1, 1_000_000)
             });
+        let trusted_proxies =
+            reader.parsed("CALENDAR_TRUSTED_PROXIES", Vec::new(), check::networks);
         let sync = read_sync(&mut reader);
+        let metrics_listen = reader.optional("CALENDAR_METRICS_LISTEN", check::listen);
         let log = read_log(&mut reader);
 
         if let Some(url) = &public_url
@@ -170,7 +178,9 @@ impl Config {
             signup_open,
             return_origins,
             rate_limit_per_minute,
+            trusted_proxies,
             sync,
+            metrics_listen,
             log,
             warnings,
             shown,

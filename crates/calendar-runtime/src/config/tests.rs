@@ -107,6 +107,31 @@ fn values_are_taken() {
 }
 
 #[test]
+fn trusted_proxies_are_addresses_and_networks() {
+    let proxies = |text| {
+        let config = read(&[("CALENDAR_TRUSTED_PROXIES", text)])?;
+        let shown: Vec<String> = config
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Ok::<_, ConfigError>(shown)
+    };
+    assert_eq!(
+        proxies("10.0.0.7, 192.168.0.0/16,,fd00::/8, ::1").unwrap(),
+        ["10.0.0.7/32", "192.168.0.0/16", "fd00::/8", "::1/128"]
+    );
+    assert!(proxies("").unwrap().is_empty());
+    let error = proxies("proxy.example,10.0.0.1,10.0.0.0/33,10.0.0.1:80").unwrap_err();
+    assert_eq!(error.mistakes().len(), 1);
+    let said = error.to_string();
+    for wrong in ["`proxy.example`", "`10.0.0.0/33`", "`10.0.0.1:80`"] {
+        assert!(said.contains(wrong), "{said}");
+    }
+    assert!(!said.contains("`10.0.0.1`"), "{said}");
+}
+
+#[test]
 fn nobody_is_sent_to_the_unspecified_address() {
     let config = read(&[]).unwrap();
     assert_eq!(

@@ -112,6 +112,12 @@ pub const VARIABLES: &[Variable] = &[
         Show::Plain,
     ),
     variable(
+        "CALENDAR_TRUSTED_PROXIES",
+        "addresses or networks, with commas, whose X-Forwarded-For is believed",
+        "none",
+        Show::Plain,
+    ),
+    variable(
         "CALENDAR_SYNC_PAST_DAYS",
         "how far back the window reaches",
         "90",
@@ -157,6 +163,12 @@ pub const VARIABLES: &[Variable] = &[
         "CALENDAR_MAILBOX_CONCURRENCY",
         "requests at once to one mailbox",
         "4",
+        Show::Plain,
+    ),
+    variable(
+        "CALENDAR_METRICS_LISTEN",
+        "address where the worker serves its metrics; the API has /metrics",
+        "not served",
         Show::Plain,
     ),
     variable(

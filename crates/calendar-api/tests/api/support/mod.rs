@@ -140,12 +140,15 @@ impl App {
             clock: world.clone(),
             providers: Arc::new(providers),
             readiness: world.clone(),
+            overview: world.clone(),
+            process_metrics: Arc::new(|| "counted 1\n".to_owned()),
         };
         let settings = ApiSettings {
             public_url: "https://calendar.example".into(),
             signup_open,
             rate_limit_per_minute: 600,
             return_origins: vec!["https://app.example".into()],
+            trusted_proxies: vec!["192.0.2.80/32".parse().unwrap()],
         };
         let router = router(AppState::new(ports, settings));
         Self {

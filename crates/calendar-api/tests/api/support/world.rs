@@ -21,10 +21,11 @@ use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{
     ApiKeyId, ConnectionId, EventId, SessionId, SubscriptionId, UserId, WorkerId,
 };
+use calendar_domain::overview::Overview;
 use calendar_domain::ports::{
     ApiKeyStore, Authorizer, CalendarDirectory, CalendarReader, ChangeNotifier, Clock,
-    ConnectSessionStore, ConnectionStore, EventReader, Secrets, SessionStore, SubscriptionStore,
-    SyncQueue, UserStore,
+    ConnectSessionStore, ConnectionStore, EventReader, OverviewReader, Secrets, SessionStore,
+    SubscriptionStore, SyncQueue, UserStore,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
@@ -156,6 +157,14 @@ impl Readiness for World {
         }
         self.database()
             .map_err(|error| NotReady::DatabaseDown(error.into()))
+    }
+}
+
+#[async_trait]
+impl OverviewReader for World {
+    async fn overview(&self, _: OffsetDateTime) -> PortResult<Overview> {
+        self.database()?;
+        Ok(Overview::default())
     }
 }
 
