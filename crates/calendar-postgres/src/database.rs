@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PgError;
-use crate::tls::TlsOptions;
+use crate::tls::{self, TlsOptions};
 
 /// How long to wait for a connection to be made, or for one of the pool to become free.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -237,7 +237,7 @@ impl Opener {
     /// The driver's own two halves.
     pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), PgError> {
         let connected = self.config.connect(self.tls.clone()).await;
-        connected.map_err(|error| PgError::Unavailable(Some(Box::new(error))))
+        connected.map_err(|error| PgError::Unavailable(Some(tls::explained(error))))
     }
 
     async fn open(&self) -> Result<AsyncPgConnection, PgError> {

@@ -11,6 +11,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PgError;
@@ -115,6 +116,56 @@ impl TlsOptions {
             }
         }
         Ok(roots)
+    }
+}
+
+/// A refusal that whoever configures the service can do something about.
+#[derive(Debug, thiserror::Error)]
+#[error("{remedy}")]
+struct Refused {
+    remedy: &'static str,
+    source: tokio_postgres::Error,
+}
+
+/// The driver's error, behind a remedy where it is a matter of TLS.
+pub(crate) fn explained(error: tokio_postgres::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match remedy(&error) {
+        Some(remedy) => Box::new(Refused {
+            remedy,
+            source: error,
+        }),
+        None => Box::new(error),
+    }
+}
+
+fn remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
+    // The server's own words, in whatever language, end in this where pg_hba.conf takes no plain connection.
+    let refused = error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            && error.message().contains("no encryption")
+    });
+    if refused {
+        return Some(
+            "the server refuses connections without TLS: set sslmode=verify-full (or at least require) in DATABASE_URL",
+        );
+    }
+    let first = std::error::Error::source(error);
+    let tls = std::iter::successors(first, |error| error.source()).find_map(|error| {
+        let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+        inner.downcast_ref::<Error>()
+    })?;
+    match tls {
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some(
+            "the server's certificate is for another host name: name the host in DATABASE_URL as the certificate does, or set sslmode=verify-ca",
+        ),
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some(
+            "the server's certificate is of an authority that is not trusted: name the file of the right one as sslrootcert in DATABASE_URL",
+        ),
+        _ => None,
     }
 }
 

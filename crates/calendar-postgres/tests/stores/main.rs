@@ -13,6 +13,7 @@ mod embedded;
 mod events;
 mod identity;
 mod key_rotation;
+mod overview;
 mod passes;
 mod push_health;
 mod pushed_claims;
