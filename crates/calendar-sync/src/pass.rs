@@ -103,7 +103,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
             };
             let page = match fetched {
                 Err(error) if refuses_the_cursor(&error, &from) && !self.restarted => {
-                    tracing::info!(connection = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
+                    tracing::info!(connection_id = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
                     self.pass = full_pass(self.settings, self.clock.now());
                     self.restarted = true;
                     continue;
@@ -169,7 +169,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         let mut changes = page.changes;
         for change in &changes {
             if let EventChange::Rejected { reason, .. } = change {
-                tracing::warn!(connection = %self.connection.id, reason, "an event is set aside");
+                tracing::warn!(connection_id = %self.connection.id, reason, "an event is set aside");
             }
         }
         self.found |= !changes.is_empty();
@@ -277,7 +277,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
                     self.confirm_masters(report.masters).await?;
                 } else {
                     tracing::warn!(
-                        connection = %self.connection.id, live = report.live, unseen = report.unseen,
+                        connection_id = %self.connection.id, live = report.live, unseen = report.unseen,
                         "the provider showed suspiciously little: nothing is removed before a second full pass agrees"
                     );
                 }

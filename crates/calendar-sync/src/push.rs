@@ -61,7 +61,7 @@ impl PushRun<'_, '_> {
         let is_dead = silent_since.is_some_and(|since| since + self.grace <= now);
         if is_dead {
             tracing::warn!(
-                account = %self.access.lease.account_id, subscription = %subscription.id,
+                account_id = %self.access.lease.account_id, subscription_id = %subscription.id,
                 "pushes do not arrive: the subscription is made anew"
             );
             self.end(&subscription).await?;
@@ -89,7 +89,7 @@ impl PushRun<'_, '_> {
         let error = match answer {
             Ok(expires_at) => {
                 self.count("renewed");
-                tracing::info!(account = %self.access.lease.account_id, subscription = %subscription.id, %expires_at, "subscription renewed");
+                tracing::info!(account_id = %self.access.lease.account_id, subscription_id = %subscription.id, %expires_at, "subscription renewed");
                 self.subscriptions
                     .renewed(
                         &self.access.lease,
@@ -114,7 +114,7 @@ impl PushRun<'_, '_> {
         }
         self.count("lost");
         tracing::warn!(
-            account = %self.access.lease.account_id, subscription = %subscription.id, code = %error.code,
+            account_id = %self.access.lease.account_id, subscription_id = %subscription.id, code = %error.code,
             "the subscription is no more: a new one is made"
         );
         self.subscriptions
@@ -160,11 +160,11 @@ impl PushRun<'_, '_> {
             if error.code != SUBSCRIPTION_TAKEN
                 && let Err(error) = self.unsubscribe(&subscription_id).await
             {
-                tracing::warn!(account = %self.access.lease.account_id, code = %error.code, "a subscription that could not be stored was not ended; it expires by itself");
+                tracing::warn!(account_id = %self.access.lease.account_id, code = %error.code, "a subscription that could not be stored was not ended; it expires by itself");
             }
             return Err(error);
         }
-        tracing::info!(account = %self.access.lease.account_id, %expires_at, "subscribed to pushes");
+        tracing::info!(account_id = %self.access.lease.account_id, %expires_at, "subscribed to pushes");
         Ok(true)
     }
 
@@ -211,7 +211,7 @@ impl PushRun<'_, '_> {
         match self.unsubscribe(&subscription.subscription_id).await {
             Err(error) if ends_the_claim(&error) => return Err(error),
             Err(error) => {
-                tracing::warn!(subscription = %subscription.id, code = %error.code, "the old subscription was not ended at the provider; it expires by itself");
+                tracing::warn!(subscription_id = %subscription.id, code = %error.code, "the old subscription was not ended at the provider; it expires by itself");
             }
             Ok(()) => {}
         }
@@ -237,7 +237,7 @@ impl PushRun<'_, '_> {
 
     async fn failed(&self, error: &PortError, retry_at: OffsetDateTime) -> PortResult<()> {
         tracing::warn!(
-            account = %self.access.lease.account_id, code = %error.code, class = ?error.class, %retry_at,
+            account_id = %self.access.lease.account_id, code = %error.code, class = ?error.class, %retry_at,
             error = error.source.as_deref().map(|source| source as &dyn std::error::Error),
             "the subscription could not be seen to; it is tried again"
         );

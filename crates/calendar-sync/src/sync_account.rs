@@ -74,6 +74,8 @@ pub struct PassReport {
     pub connection_id: ConnectionId,
     /// Its account.
     pub account_id: AccountId,
+    /// The pass; one that is taken up again keeps its id.
+    pub pass_id: PassId,
     /// Full or delta.
     pub kind: PassKind,
     /// Pages fetched in this run.
@@ -98,10 +100,10 @@ impl SyncAccount {
         // A lease that was refused is not given back: either it is another's, or (its connection was
         // removed) it runs out, so that the account is not claimed again at once, and again.
         if let Err(error) = ended {
-            tracing::warn!(account = %lease.account_id, code = %error.code, "the lease no longer holds: the account is left to its next claim");
+            tracing::warn!(account_id = %lease.account_id, code = %error.code, "the lease no longer holds: the account is left to its next claim");
         } else if let Err(error) = self.queue.release(&lease).await {
             // It runs out by itself.
-            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "the lease could not be given back");
+            tracing::warn!(account_id = %lease.account_id, error = &error as &dyn std::error::Error, "the lease could not be given back");
         }
         reports
     }
@@ -149,7 +151,7 @@ impl SyncAccount {
                 return Ok(());
             }
             Err(error) => {
-                tracing::error!(account = %claim.account.id, code = %error.code, "the account's tokens do not open: is its key in CALENDAR_TOKEN_KEYS?");
+                tracing::error!(account_id = %claim.account.id, code = %error.code, "the account's tokens do not open: is its key in CALENDAR_TOKEN_KEYS?");
                 for connection in &claim.connections {
                     let _ = self.give_up(lease, connection, &error).await;
                 }
@@ -213,6 +215,7 @@ impl SyncAccount {
             let report = PassReport {
                 connection_id: connection.id,
                 account_id: claim.account.id,
+                pass_id: run.pass.id,
                 kind: run.pass.kind,
                 pages: run.pages,
                 applied: run.applied,
@@ -284,13 +287,13 @@ impl SyncAccount {
 
     async fn push_failed(&self, lease: &Lease, failures: u32, error: &PortError) {
         let retry_at = self.clock.now() + backoff(failures, error, spread(PassId::new()));
-        tracing::warn!(account = %lease.account_id, error = error as &dyn std::error::Error, %retry_at, "the subscription could not be seen to; it is tried again");
+        tracing::warn!(account_id = %lease.account_id, error = error as &dyn std::error::Error, %retry_at, "the subscription could not be seen to; it is tried again");
         let recorded = self
             .subscriptions
             .failed(lease, &error.code, retry_at)
             .await;
         if let Err(error) = recorded {
-            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
+            tracing::warn!(account_id = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
         }
     }
 
@@ -326,7 +329,7 @@ impl SyncAccount {
         match suspected {
             Err(error) if error.code == PortError::LEASE_LOST => Err(error),
             Err(error) => {
-                tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that pushes may be lost could not be recorded");
+                tracing::warn!(account_id = %lease.account_id, error = &error as &dyn std::error::Error, "that pushes may be lost could not be recorded");
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -355,7 +358,7 @@ impl SyncAccount {
             .fail(lease, connection.id, failure, self.clock.now())
             .await
         {
-            tracing::warn!(connection = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
+            tracing::warn!(connection_id = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
         }
         if error.class == FailureClass::RateLimited {
             std::ops::ControlFlow::Break(())
@@ -365,13 +368,13 @@ impl SyncAccount {
     }
 
     async fn need_reauth(&self, lease: &Lease, error: &PortError) {
-        tracing::warn!(account = %lease.account_id, code = %error.code, "the user has to sign in at the provider again");
+        tracing::warn!(account_id = %lease.account_id, code = %error.code, "the user has to sign in at the provider again");
         if let Err(error) = self
             .connections
             .need_reauth(lease, &error.code, self.clock.now())
             .await
         {
-            tracing::warn!(account = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
+            tracing::warn!(account_id = %lease.account_id, error = &error as &dyn std::error::Error, "that could not be recorded");
         }
     }
 }
@@ -427,14 +430,20 @@ fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
     } = report.applied;
     let kind = name(report.kind);
     let millis = report.duration.as_millis();
-    let (connection, account, pages) = (report.connection_id, report.account_id, report.pages);
+    let PassReport {
+        connection_id,
+        account_id,
+        pass_id,
+        pages,
+        ..
+    } = report;
     match result {
         Ok(outcome) => tracing::info!(
-            %connection, %account, kind, pages, changed = inserted + updated, unchanged, removed, skipped,
+            %connection_id, %account_id, %pass_id, kind, pages, changed = inserted + updated, unchanged, removed, skipped,
             duration_ms = millis, interrupted = *outcome == PassOutcome::Interrupted, "pass"
         ),
         Err(error) => tracing::warn!(
-            %connection, %account, kind, pages, changed = inserted + updated, removed,
+            %connection_id, %account_id, %pass_id, kind, pages, changed = inserted + updated, removed,
             duration_ms = millis, code = %error.code, class = ?error.class,
             error = error.source.as_deref().map(|source| source as &dyn std::error::Error), "pass failed"
         ),

@@ -174,8 +174,8 @@ impl<W: Work> Worker<W> {
                 if failed.is_panic() {
                     // Its place was logged by the panic hook. The lease is kept until it expires: what
                     // panics once would do so again at once.
-                    let account = lease.map(|lease| lease.account_id.to_string());
-                    error!(account, "a pass panicked");
+                    let account_id = lease.map(|lease| lease.account_id.to_string());
+                    error!(account_id, "a pass panicked");
                 }
             }
             None => {}
