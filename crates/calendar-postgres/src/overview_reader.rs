@@ -20,7 +20,7 @@ use crate::statement::Statement;
 
 /// A server that takes longer than this has other worries. Everything is read in one transaction, which
 /// the statements' own limit keeps short.
-const LIMITS: &str = "SET LOCAL statement_timeout = 2000";
+const LIMITS: &str = "SET LOCAL statement_timeout = 4000";
 
 /// Each living connection is read once; there is no way round that, and no index would help.
 const CONNECTIONS: &str = concat!(
