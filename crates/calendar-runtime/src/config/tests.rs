@@ -439,3 +439,24 @@ fn without_a_public_url_pushes_come_to_where_the_api_listens() {
     assert_eq!(endpoint("192.0.2.1:81"), Err(PushOff::NotReachable));
     assert_eq!(endpoint("127.0.0.1:0"), Err(PushOff::PortUnknown));
 }
+
+#[test]
+fn the_documentation_shows_every_variable() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `DATABASE_URL") || line.starts_with("| `CALENDAR_"))
+        .collect();
+    assert_eq!(rows.len(), VARIABLES.len());
+    for (row, variable) in rows.iter().zip(VARIABLES) {
+        let begin = format!(
+            "| `{}` | {} | {} | `",
+            variable.name, variable.meaning, variable.default
+        );
+        assert!(
+            row.starts_with(&begin),
+            "docs/configuration.md has to hold: {begin}…` |"
+        );
+    }
+}
