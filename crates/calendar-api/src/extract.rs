@@ -16,7 +16,6 @@ use uuid::Uuid;
 use crate::caller::invalid_token;
 use crate::check;
 use crate::fields::Fields;
-use crate::observe;
 use crate::peer;
 use crate::problem::Problem;
 use crate::state::AppState;
