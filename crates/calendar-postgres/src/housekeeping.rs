@@ -17,15 +17,15 @@ const GONE_STAY: Duration = Duration::days(30);
 /// How many rows one statement removes.
 const STEP: i64 = 1_000;
 
-/// `$1` before when, `$2` how many. The instances of a master go with it (the key cascades), so a
-/// master waits for its last live one.
+/// `$1` before when, `$2` how many. The instances of a master would go with it (the key cascades), years of them
+/// in one statement: a master waits for its last one.
 const TOMBSTONES: &str = "
     WITH old AS (
         SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
         WHERE e.deleted_at < $1 AND NOT EXISTS (
             SELECT 1 FROM calendar_events AS i
             WHERE i.calendar_connection_id = e.calendar_connection_id
-              AND i.parent_event_id = e.id AND i.deleted_at IS NULL)
+              AND i.parent_event_id = e.id)
         ORDER BY e.deleted_at LIMIT $2
     )
     DELETE FROM calendar_events AS e USING old
@@ -40,14 +40,19 @@ macro_rules! ended {
     };
 }
 
-/// The connections stay locked until the events are gone: nobody revives them meanwhile.
+/// The connections stay locked until the events are gone: nobody revives them meanwhile. Some at a time, masters
+/// last.
 const ENDED_EVENTS: &str = concat!(
     "WITH connections AS MATERIALIZED (SELECT c.id ",
     ended!(),
-    " FOR NO KEY UPDATE OF c SKIP LOCKED),
+    " AND EXISTS (SELECT 1 FROM calendar_events AS e WHERE e.calendar_connection_id = c.id)
+        LIMIT 50 FOR NO KEY UPDATE OF c SKIP LOCKED),
     ended AS (
         SELECT e.id, e.calendar_connection_id FROM calendar_events AS e
-        WHERE e.calendar_connection_id IN (SELECT id FROM connections) LIMIT $2
+        WHERE e.calendar_connection_id IN (SELECT id FROM connections) AND NOT EXISTS (
+            SELECT 1 FROM calendar_events AS i
+            WHERE i.calendar_connection_id = e.calendar_connection_id AND i.parent_event_id = e.id)
+        LIMIT $2
     )
     DELETE FROM calendar_events AS e USING ended
     WHERE e.calendar_connection_id = ended.calendar_connection_id AND e.id = ended.id"
@@ -91,7 +96,7 @@ const CONNECT_SESSIONS: &str = "
 const USERS: &str = "
     WITH gone AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.deleted_at < $1
+        WHERE u.deleted_at < $1 AND u.email = 'deleted-' || u.id || '@invalid'
           AND NOT EXISTS (SELECT 1 FROM calendar_connections AS c WHERE c.user_id = u.id)
           AND NOT EXISTS (SELECT 1 FROM calendar_accounts AS a WHERE a.user_id = u.id)
           AND NOT EXISTS (SELECT 1 FROM users AS m WHERE m.managed_by = u.id)
@@ -130,7 +135,7 @@ impl PgHousekeeping {
     /// round trips that have expired, and what broken-off passes have left. Returns how many rows. To be called now and then; several
     /// processes may do it at once.
     pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
-        let mut purged = 0;
+        let (mut purged, mut failed) = (0, None);
         for (sql, before) in [
             (TOMBSTONES, now - TOMBSTONES_STAY),
             (ENDED_EVENTS, now - TOMBSTONES_STAY),
@@ -142,15 +147,20 @@ impl PgHousekeeping {
             (SEEN, now),
             (USERS, now - GONE_STAY),
         ] {
+            // What one step waits for, such as a row that another application's table refers to, must not keep
+            // the others from their work.
             loop {
-                let step = self.step(sql, before).await?;
-                purged += step;
-                if step < STEP.unsigned_abs() {
-                    break;
+                match self.step(sql, before).await {
+                    Ok(0) => break,
+                    Ok(step) => purged += step,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        break;
+                    }
                 }
             }
         }
-        Ok(purged)
+        failed.map_or(Ok(purged), |error| Err(error.into()))
     }
 
     async fn step(&self, sql: &'static str, before: OffsetDateTime) -> Result<u64, PgError> {

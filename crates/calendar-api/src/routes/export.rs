@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use calendar_domain::api_key::MOST_API_KEYS;
-use calendar_domain::failure::PortError;
+use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{ConnectionId, SessionId, SubscriptionId, UserId};
 use calendar_domain::user::User;
 use calendar_runtime::ErrorChain;
@@ -31,13 +31,15 @@ use crate::state::AppState;
 
 /// Entries of a page.
 const PAGE: u32 = 100;
+/// The same of events: one can hold a body of megabytes.
+const EVENTS: u32 = 25;
 
 /// Export all that is one's own
 ///
 /// One JSON object: `exported_at`, `user`, `sessions`, `api_keys`, `managed_users`, `connections`, `subscriptions`
 /// and `events` (series masters, instances and exceptions, each as a single event answers). It is streamed; one that
-/// broke off is not valid JSON. What changes meanwhile may be in it or not. With a service key: `users:manage` and
-/// `events:read`.
+/// broke off is not valid JSON. What changes meanwhile may be in it or not; it breaks off when a
+/// connection is ended. With a service key: `users:manage` and `events:read`; then `sessions` and `api_keys` are empty.
 #[utoipa::path(
     get,
     path = "/v1/me/export",
@@ -130,6 +132,13 @@ impl Export {
                 write(&mut out, &UserResponse::from(user));
                 self.begin(&mut out, "sessions", Step::Sessions(None));
             }
+            // What only sessions may see.
+            Step::Sessions(_) if self.session.is_none() => {
+                self.end(&mut out, "api_keys", Step::ApiKeys);
+            }
+            Step::ApiKeys if self.session.is_none() => {
+                self.end(&mut out, "managed_users", Step::ManagedUsers(None));
+            }
             Step::Sessions(after) => {
                 let page = ports.sessions.list(user, after, PAGE, self.now).await?;
                 let current = self.session;
@@ -166,7 +175,7 @@ impl Export {
             Step::Subscriptions(number) => match self.connections.get(number) {
                 Some(connection) => {
                     let listed = ports.subscriptions.list(user, *connection).await?;
-                    let mut fresh = listed.unwrap_or_default();
+                    let mut fresh = listed.ok_or_else(gone_meanwhile)?;
                     fresh.retain(|it| self.subscriptions.insert(it.id));
                     let now = self.now;
                     let entry = |it| SubscriptionResponse::new(it, now);
@@ -177,9 +186,16 @@ impl Export {
             },
             Step::Events(number, after) => match self.connections.get(number) {
                 Some(connection) => {
-                    let page = ports.events.export(user, *connection, after, PAGE).await?;
+                    let page = ports
+                        .events
+                        .export(user, *connection, after, EVENTS)
+                        .await?;
                     self.step = match page.next {
                         Some(next) => Step::Events(number, next),
+                        // Its events would look as if there were none.
+                        None if ports.connections.get(user, *connection).await?.is_none() => {
+                            return Err(gone_meanwhile());
+                        }
                         None => Step::Events(number + 1, String::new()),
                     };
                     self.entries(&mut out, page.items.into_iter().map(EventResponse::whole));
@@ -210,6 +226,11 @@ impl Export {
             write(out, &entry);
         }
     }
+}
+
+/// A connection that was written has been disconnected, or the user deleted: the export would be short.
+fn gone_meanwhile() -> PortError {
+    PortError::new(FailureClass::Conflict, "connection_gone")
 }
 
 /// Into memory, with text as keys: this does not fail.
