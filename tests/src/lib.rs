@@ -13,6 +13,6 @@ mod proxy;
 mod world;
 
 pub use http::{Answer, Http};
-pub use process::{Binary, Process};
+pub use process::{Binary, Process, program};
 pub use proxy::Proxy;
 pub use world::{Instance, User, World, eventually, free_port};

@@ -29,7 +29,7 @@ impl Process {
     /// Starts a binary with these arguments and nothing in its environment but these variables.
     #[must_use]
     pub fn start(binary: Binary, arguments: &[&str], environment: &[(String, String)]) -> Self {
-        let mut child = Command::new(path(binary))
+        let mut child = Command::new(program(binary))
             .args(arguments)
             .env_clear()
             .envs(
@@ -97,11 +97,13 @@ fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<String
     });
 }
 
+/// Where a binary is.
+#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the test runner says where the binaries are"
 )]
-fn path(binary: Binary) -> PathBuf {
+pub fn program(binary: Binary) -> PathBuf {
     let folder = std::env::var("CALENDAR_E2E_BIN_DIR")
         .expect("CALENDAR_E2E_BIN_DIR names the folder of the binaries: run `cargo xtask test`");
     PathBuf::from(folder).join(match binary {
