@@ -6,7 +6,8 @@
 mod list;
 #[cfg(feature = "config")]
 mod process;
-#[cfg(all(test, feature = "config"))]
+#[cfg(test)]
+#[cfg(feature = "config")]
 mod tests;
 
 use std::fmt::Write as _;
