@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     reason = "for tests: what fails here fails the test"
 )]
+#![expect(clippy::print_stdout, reason = "it says what it measured")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -17,7 +17,7 @@ const PROGRESS_EVERY: u64 = 2_000;
 /// What to do with the keys.
 #[derive(Clone, Copy, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Seal every token anew under the first key of CALENDAR_TOKEN_KEYS; may be run at any time, and again.
+    /// Seal every token anew under the first key of `CALENDAR_TOKEN_KEYS`; may be run at any time, and again.
     Rotate,
     /// Say how many values are sealed under which key.
     Status,
@@ -35,9 +35,9 @@ pub(crate) async fn run(command: KeysCommand, config: &KeysConfig) -> anyhow::Re
         KeysCommand::Rotate => rotate(&rotation, &ring, &stop).await,
         KeysCommand::Status => {
             let status = rotation.status().await.context("counting")?;
-            status
-                .iter()
-                .for_each(|under| cli::print(line(under, &ring)));
+            for under in &status {
+                cli::print(line(under, &ring));
+            }
             Ok(())
         }
     }

@@ -29,7 +29,7 @@ macro_rules! is_sealed {
 /// A column that holds sealed values.
 struct Column {
     table: &'static str,
-    column: &'static str,
+    name: &'static str,
     /// `$1` after which row, `$2` the first key's prefix, `$3` how many.
     read: &'static str,
     /// `$1` row, `$2` what stood there, `$3` what is to stand there.
@@ -40,7 +40,7 @@ macro_rules! column {
     ($table:literal, $column:literal) => {
         Column {
             table: $table,
-            column: $column,
+            name: $column,
             read: concat!(
                 "SELECT id, ",
                 $column,
@@ -187,7 +187,7 @@ impl PgKeyRotation {
             let place = SealPlace {
                 table: column.table,
                 row: id,
-                column: column.column,
+                column: column.name,
             };
             let Ok(plain) = self.cipher.open(&sealed, place) else {
                 unreadable += 1;

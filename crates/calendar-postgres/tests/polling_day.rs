@@ -4,6 +4,7 @@
 //! `cargo xtask test --release -p calendar-postgres --test polling_day -- --ignored --nocapture`.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::print_stdout, reason = "it says what it measured")]
 
 #[path = "stores/support.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]

@@ -178,7 +178,7 @@ async fn an_address_is_unique_within_its_product_only() {
                 .items
         }
     };
-    assert_eq!(find("EVE@EXAMPLE.COM").await, [eve.clone()]);
+    assert_eq!(find("EVE@EXAMPLE.COM").await, std::slice::from_ref(&eve));
     assert!(find("one@example.com").await.is_empty());
     assert!(find("a\0").await.is_empty());
     let page = world.users.list_managed(one, None, None, 1).await.unwrap();
