@@ -11,6 +11,7 @@ mod connections;
 mod database;
 mod embedded;
 mod events;
+mod export;
 mod identity;
 mod key_rotation;
 mod overview;
