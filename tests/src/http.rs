@@ -55,9 +55,24 @@ impl Http {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Answer, reqwest::Error> {
+        self.send_for(method, url, token, None, body).await
+    }
+
+    /// Sends a request of a service key that acts for a user.
+    pub async fn send_for(
+        &self,
+        method: Method,
+        url: &str,
+        token: Option<&str>,
+        calendar_user: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer, reqwest::Error> {
         let mut request = self.0.request(method, url);
         if let Some(token) = token {
             request = request.bearer_auth(token);
+        }
+        if let Some(id) = calendar_user {
+            request = request.header("calendar-user", id);
         }
         if let Some(body) = body {
             request = request.json(body);

@@ -34,13 +34,15 @@ pub struct World {
     pub http: Http,
 }
 
-/// A user who is signed in.
+/// A user who is signed in, or for whom a service key acts.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The bearer token.
     pub token: String,
     /// The address.
     pub email: String,
+    /// Whom the token acts for, if it is a service key that does.
+    pub calendar_user: Option<String>,
 }
 
 /// What a user sees of an instance, from either side.
@@ -77,25 +79,32 @@ impl World {
             environment,
             http: Http::new(),
         };
+        world.ready().await;
+        world
+    }
+
+    /// Waits until the api is ready.
+    pub async fn ready(&self) {
         eventually("the api is ready", || async {
-            world
-                .try_call(Method::GET, "/readyz", None, None)
+            self.try_call(None, Method::GET, "/readyz", None)
                 .await
                 .is_some_and(|answer| answer.status == 200)
         })
         .await;
-        world
     }
 
     async fn try_call(
         &self,
+        user: Option<&User>,
         method: Method,
         path: &str,
-        token: Option<&str>,
         body: Option<&Value>,
     ) -> Option<Answer> {
+        let token = user.map(|user| user.token.as_str());
+        let calendar_user = user.and_then(|user| user.calendar_user.as_deref());
+        let url = format!("{}{path}", self.base);
         self.http
-            .send(method, &format!("{}{path}", self.base), token, body)
+            .send_for(method, &url, token, calendar_user, body)
             .await
             .ok()
     }
@@ -108,8 +117,7 @@ impl World {
         path: &str,
         body: Option<Value>,
     ) -> Answer {
-        let token = user.map(|user| user.token.as_str());
-        let answer = self.try_call(method, path, token, body.as_ref()).await;
+        let answer = self.try_call(user, method, path, body.as_ref()).await;
         answer.unwrap_or_else(|| panic!("the api does not answer:\n{}", self.api.log()))
     }
 
@@ -134,7 +142,33 @@ impl World {
         User {
             token: text(&session["token"]),
             email: email.to_owned(),
+            calendar_user: None,
         }
+    }
+
+    /// Makes a service key with every scope. Answers what the API did.
+    pub async fn service_key(&self, owner: &User) -> Value {
+        let scopes = ["events:read", "connections:manage", "users:manage"];
+        let body = json!({"name": "backend", "scopes": scopes});
+        self.call(Some(owner), Method::POST, "/v1/api_keys", Some(body))
+            .await
+            .expect(201)
+    }
+
+    /// Makes a user with a service key, which acts for them.
+    pub async fn managed_user(&self, key: &str, email: &str) -> User {
+        let mut user = User {
+            token: key.to_owned(),
+            email: email.to_owned(),
+            calendar_user: None,
+        };
+        let body = json!({"email": email});
+        let made = self
+            .call(Some(&user), Method::POST, "/v1/users", Some(body))
+            .await
+            .expect(201);
+        user.calendar_user = Some(text(&made["id"]));
+        user
     }
 
     /// Asks for an OAuth round trip; answers where the browser is to go.
