@@ -24,6 +24,9 @@ const MAILBOX: &str = "ann@contoso.example";
 const BOSS: &str = "boss@contoso.example";
 const PASSWORD: &str = "canary horse battery";
 const CLIENT_SECRET: &str = "canary-client-secret";
+const KEY: &str = "test:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// The one that a rotation brings to the front.
+const NEXT_KEY: &str = "next:CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
 /// In titles, bodies, places, names, addresses, search words and errors of the provider.
 const TEXT: &str = "xcanaryx";
 const LONG: Duration = Duration::from_secs(30);
@@ -68,7 +71,7 @@ async fn pass(
     mut to: impl AsyncWrite + Unpin,
     heard: Arc<Mutex<Vec<u8>>>,
 ) {
-    let (mut whole, mut part) = (Vec::new(), [0; 65_536]);
+    let (mut whole, mut part) = (Vec::new(), vec![0; 65_536]);
     while let Ok(length @ 1..) = from.read(&mut part).await {
         // On a connection that is kept, nothing else parts a form from the next request.
         if [b"GET ".as_slice(), b"POST ", b"PATCH ", b"DELETE "]
@@ -173,6 +176,7 @@ impl Heard {
                 ("CALENDAR_MICROSOFT_AUTHORITY_URL", &authority),
                 ("CALENDAR_MICROSOFT_GRAPH_URL", &graph),
                 ("CALENDAR_MICROSOFT_CLIENT_SECRET", CLIENT_SECRET),
+                ("CALENDAR_TOKEN_KEYS", &format!("{KEY},{NEXT_KEY}")),
                 ("CALENDAR_LOG", "trace"),
                 ("CALENDAR_LOG_FORMAT", "json"),
             ],
@@ -201,11 +205,19 @@ impl Heard {
         let user = token.map(|token| User {
             token: token.to_owned(),
             email: String::new(),
+            calendar_user: None,
         });
-        let answer = self
-            .world
-            .call(user.as_ref(), method.clone(), path, body)
-            .await;
+        self.call_as(user.as_ref(), method, path, body).await
+    }
+
+    async fn call_as(
+        &self,
+        user: Option<&User>,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
+        let answer = self.world.call(user, method.clone(), path, body).await;
         let json = answer.json();
         self.answers
             .lock()
@@ -267,6 +279,7 @@ fn fault(path: &str, status: u16) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one world goes through every flow")]
 async fn no_secret_and_no_text_stands_where_it_must_not() {
     let mut heard = Heard::start().await;
     let mut secrets = Secrets::default();
@@ -323,6 +336,7 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
     let user = User {
         token: token.clone(),
         email: email.clone(),
+        calendar_user: None,
     };
     heard
         .call(
@@ -479,6 +493,7 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
             None,
         )
         .await;
+    a_products_backend(&heard, &user, &mut secrets).await;
     heard.world.worker.signal("TERM").await;
     heard.world.worker.end(LONG).await;
     let mut once = Process::start(Binary::Worker, &["--once"], &heard.world.environment);
@@ -489,16 +504,17 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         &heard.world.environment,
     );
     shown.end(LONG).await;
-    secrets.add(
-        "the token key",
-        &heard
-            .world
-            .environment
-            .iter()
-            .find(|(name, _)| name == "CALENDAR_TOKEN_KEYS")
-            .unwrap()
-            .1["test:".len()..],
-    );
+    let mut environment = heard.world.environment.clone();
+    environment.retain(|(name, _)| name != "CALENDAR_TOKEN_KEYS");
+    let keys = format!("{NEXT_KEY},{KEY}");
+    environment.push(("CALENDAR_TOKEN_KEYS".to_owned(), keys));
+    let mut rotation = Process::start(Binary::Api, &["keys", "rotate"], &environment);
+    assert!(rotation.end(LONG).await.success(), "{}", rotation.log());
+    let mut status = Process::start(Binary::Api, &["keys", "status"], &environment);
+    assert!(status.end(LONG).await.success(), "{}", status.log());
+    for key in [KEY, NEXT_KEY] {
+        secrets.add("a token key", key.split_once(':').unwrap().1);
+    }
 
     // Everything is there to be found; now look while the rows are still there.
     let columns = columns(&heard.world).await;
@@ -533,6 +549,7 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         "an authorization code",
         "a PKCE verifier",
         "a refresh token that was used",
+        "a service key",
     ] {
         assert!(
             secrets.count(what) > 0,
@@ -562,6 +579,8 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         ("the worker's log", &heard.world.worker),
         ("the log of --once", &once),
         ("the printed configuration", &shown),
+        ("the log of a rotation", &rotation),
+        ("the status of the keys", &status),
     ] {
         let log = process.log();
         assert!(!log.is_empty(), "{place} says nothing");
@@ -569,6 +588,59 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         let line = log.lines().find(|line| line.contains(TEXT));
         assert_eq!(line, None, "text stands in {place}");
     }
+}
+
+/// A service key is made, used rightly and wrongly, and listed; and all that is one's own is exported.
+async fn a_products_backend(heard: &Heard, owner: &User, secrets: &mut Secrets) {
+    let made = heard.world.service_key(owner).await;
+    let key = made["key"].as_str().unwrap();
+    secrets.add("a service key", key);
+    let email = format!("{TEXT}-managed@example.com");
+    let managed = heard.world.managed_user(key, &email).await;
+    let wrong = [
+        (key, None),
+        (key, Some(TEXT.to_owned())),
+        (key, Some("01890a5d-ac96-774b-bcce-b302099a8057".to_owned())),
+        ("calkey_canary-of-an-unknown-key", None),
+    ];
+    secrets.add("an unknown key", wrong[3].0);
+    for (token, calendar_user) in wrong {
+        let user = User {
+            token: token.to_owned(),
+            email: String::new(),
+            calendar_user,
+        };
+        let problem = heard
+            .call_as(Some(&user), Method::GET, "/v1/events", None)
+            .await;
+        assert!(problem["code"].is_string(), "{problem}");
+    }
+    heard.connect(&managed, json!({})).await;
+    eventually("the key reads", || async {
+        heard.world.events(&managed, "").await.len() == 2
+    })
+    .await;
+    let found = format!("/v1/users?email={email}");
+    for (user, path) in [
+        (&managed, "/v1/me"),
+        (&managed, "/v1/connections"),
+        (&managed, "/v1/me/export"),
+        (&managed, "/v1/api_keys"),
+        (&managed, &found),
+        (owner, &found),
+        (owner, "/v1/api_keys"),
+        (owner, "/v1/sessions"),
+        (owner, "/v1/me/export"),
+    ] {
+        heard.call_as(Some(user), Method::GET, path, None).await;
+    }
+    let answers = heard.answers.lock().unwrap();
+    let exports = answers.iter().filter(|(_, answer)| {
+        answer.json()["events"]
+            .as_array()
+            .is_some_and(|events| events.len() > 1)
+    });
+    assert_eq!(exports.count(), 2, "both exports are whole");
 }
 
 fn hex(text: &str) -> String {
