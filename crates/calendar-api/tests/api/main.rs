@@ -5,6 +5,7 @@
 mod bad_input;
 mod callback;
 mod contract;
+mod export;
 mod failures;
 mod flows;
 mod service_keys;

@@ -355,31 +355,3 @@ async fn sessions_are_listed_and_ended() {
         200
     );
 }
-
-#[tokio::test]
-async fn an_export_is_whole() {
-    let app = App::signed_in().await;
-    let owned = connection(app.world.user("ada@example.com"), 7);
-    app.world.connections.lock().unwrap().push(owned);
-    for number in 0..2_345 {
-        let mut event = single(1_000 + number, 7);
-        event.provider_event_id = format!("e{number:05}");
-        app.world.events.lock().unwrap().push(event);
-    }
-    let answer = app.get("/v1/me/export").await;
-    assert_eq!(answer.status, 200);
-    assert!(
-        answer
-            .header("content-disposition")
-            .starts_with("attachment")
-    );
-    let document = answer.json();
-    let events = document["events"].as_array().unwrap();
-    assert_eq!(events.len(), 2_345);
-    let one = app.get(&format!("/v1/events/{}", id(1_000))).await.json();
-    assert_eq!(events[0], one, "as a single event answers");
-    for (list, length) in [("sessions", 1), ("api_keys", 0), ("connections", 1)] {
-        assert_eq!(document[list].as_array().unwrap().len(), length, "{list}");
-    }
-    assert_eq!(document["user"]["email"], "ada@example.com");
-}

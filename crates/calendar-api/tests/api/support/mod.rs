@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::response::Response;
 use calendar_api::{ApiSettings, AppState, Ports, router};
 use calendar_domain::provider::CalendarProvider;
 use calendar_sync::{Provider, Providers};
@@ -173,18 +174,9 @@ impl App {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
-        if let Some(token) = &self.token
-            && !request.headers().contains_key(header::AUTHORIZATION)
-        {
-            let value = format!("Bearer {token}").parse().unwrap();
-            request.headers_mut().insert(header::AUTHORIZATION, value);
-        }
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let (method, path) = (request.method().to_string(), request.uri().to_string());
-        let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.begin(request).await.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         contract::assert_documented(&method, &path, parts.status, &parts.headers, &text);
@@ -193,6 +185,19 @@ impl App {
             headers: parts.headers,
             text,
         }
+    }
+
+    /// The answer before its body is read.
+    pub(crate) async fn begin(&self, mut request: Request<Body>) -> Response {
+        if let Some(token) = &self.token
+            && !request.headers().contains_key(header::AUTHORIZATION)
+        {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) fn router(&self) -> &Router {

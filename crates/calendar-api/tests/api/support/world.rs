@@ -76,6 +76,10 @@ pub(crate) struct World {
     pub(crate) looked_up: AtomicU32,
     /// What ended at the provider, by its ids.
     pub(crate) unsubscribed: Mutex<Vec<String>>,
+    /// Pages of events that an export asked for.
+    pub(crate) exported: AtomicU32,
+    /// Pages that an export gets before the database fails; all of them unless it is set.
+    pub(crate) exports: Mutex<Option<u32>>,
     made: AtomicU32,
 }
 
@@ -769,6 +773,15 @@ impl EventReader for World {
         limit: u32,
     ) -> PortResult<Listed<StoredEvent, String>> {
         self.database()?;
+        let asked = self.exported.fetch_add(1, Ordering::Relaxed);
+        if self
+            .exports
+            .lock()
+            .unwrap()
+            .is_some_and(|most| asked >= most)
+        {
+            return Err(PortError::new(FailureClass::Retryable, "database_code"));
+        }
         let events = self.events.lock().unwrap();
         let mut items: Vec<_> = events
             .iter()

@@ -1,0 +1,102 @@
+//! `GET /v1/me/export`: whole, written as it is read, and broken off for all to see.
+
+use std::sync::atomic::Ordering;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::Request;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::support::{App, connection, id, single};
+
+/// Somebody with one calendar of 2,345 events: 24 pages.
+async fn full() -> App {
+    let app = App::signed_in().await;
+    let owned = connection(app.world.user("ada@example.com"), 7);
+    app.world.connections.lock().unwrap().push(owned);
+    for number in 0..2_345 {
+        let mut event = single(1_000 + number, 7);
+        event.provider_event_id = format!("e{number:05}");
+        app.world.events.lock().unwrap().push(event);
+    }
+    app
+}
+
+/// An export of which nothing has been read.
+async fn begun(app: &App) -> BodyDataStream {
+    let request = Request::get("/v1/me/export").body(Body::empty()).unwrap();
+    let answer = app.begin(request).await;
+    assert_eq!(answer.status(), 200);
+    answer.into_body().into_data_stream()
+}
+
+#[tokio::test]
+async fn an_export_is_whole() {
+    let app = full().await;
+    let answer = app.get("/v1/me/export").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .header("content-disposition")
+            .starts_with("attachment")
+    );
+    let document = answer.json();
+    let events = document["events"].as_array().unwrap();
+    assert_eq!(events.len(), 2_345);
+    let one = app.get(&format!("/v1/events/{}", id(1_000))).await.json();
+    assert_eq!(events[0], one, "as a single event answers");
+    for (list, length) in [("sessions", 1), ("api_keys", 0), ("connections", 1)] {
+        assert_eq!(document[list].as_array().unwrap().len(), length, "{list}");
+    }
+    assert_eq!(document["user"]["email"], "ada@example.com");
+}
+
+#[tokio::test]
+async fn an_export_asks_for_a_page_only_when_it_is_read() {
+    let app = full().await;
+    let asked = || app.world.exported.load(Ordering::Relaxed);
+    let mut body = begun(&app).await;
+    assert_eq!(asked(), 0);
+    let (mut text, mut pages) = (Vec::new(), 0);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.unwrap();
+        let has_events = String::from_utf8_lossy(&chunk).contains("e0");
+        text.extend(chunk);
+        pages += u32::from(has_events);
+        assert_eq!(asked(), pages, "one for each that was read");
+    }
+    assert_eq!(pages, 24);
+    serde_json::from_slice::<Value>(&text).unwrap();
+
+    // Whoever stops reading asks for no more.
+    let mut body = begun(&app).await;
+    while asked() < 26 {
+        body.next().await.unwrap().unwrap();
+    }
+    drop(body);
+    tokio::task::yield_now().await;
+    assert_eq!(asked(), 26);
+}
+
+#[tokio::test]
+async fn an_export_that_fails_midway_ends_with_an_error() {
+    let app = full().await;
+    *app.world.exports.lock().unwrap() = Some(5);
+    let mut body = begun(&app).await;
+    let mut text = Vec::new();
+    let error = loop {
+        match body
+            .next()
+            .await
+            .expect("it does not end as if it were whole")
+        {
+            Ok(chunk) => text.extend(chunk),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.to_string(), "database_code");
+    assert!(body.next().await.is_none());
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("e00499") && !text.contains("e00500"));
+    assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
+}
