@@ -266,7 +266,7 @@ async fn the_page_loads_what_is_compiled_in() {
     let named = page
         .text
         .split('"')
-        .filter(|text| text.ends_with(".js") || text.ends_with(".css"));
+        .filter(|text| matches!(text.rsplit_once('.'), Some((_, "js" | "css"))));
     for name in named {
         let file = app
             .get(&format!("/docs/{}", name.trim_start_matches("./")))
