@@ -45,7 +45,7 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// The client seen for a request of `peer` with these headers, behind proxies in 10.0.0.0/8 and fd00::/8.
+    /// The client seen for a request of `peer` with these headers, behind proxies in `10.0.0.0/8` and `fd00::/8`.
     fn seen(peer: &str, forwarded: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {

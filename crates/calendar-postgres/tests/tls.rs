@@ -1,7 +1,11 @@
 //! TLS to a server that takes nothing else: each `sslmode` with the right authority, a wrong one and a wrong
 //! name, for the pool, for migrations and for wake-ups. The server is one of this test's own.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails here fails the test"
+)]
 
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -155,7 +159,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), up)
+        tokio::time::timeout(Duration::from_mins(1), up)
             .await
             .unwrap();
         server
