@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use calendar_e2e::{Answer, Binary, Process, User, World, eventually};
+use calendar_e2e::{Answer, Binary, Process, User, World, eventually, free_port};
 use calendar_simulator::{Fault, LifecycleEvent, Options};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -158,6 +158,8 @@ impl Secrets {
 struct Heard {
     world: World,
     tap: Tap,
+    /// Where the worker serves its metrics.
+    worker: String,
     answers: Mutex<Vec<(String, Answer)>>,
 }
 
@@ -167,6 +169,7 @@ impl Heard {
         let port = tap.start().await;
         let authority = format!("http://127.0.0.1:{port}");
         let graph = format!("{authority}/v1.0");
+        let metrics = format!("127.0.0.1:{}", free_port().await);
         let world = World::start_with(
             Options {
                 access_token_seconds: 2,
@@ -177,6 +180,7 @@ impl Heard {
                 ("CALENDAR_MICROSOFT_GRAPH_URL", &graph),
                 ("CALENDAR_MICROSOFT_CLIENT_SECRET", CLIENT_SECRET),
                 ("CALENDAR_TOKEN_KEYS", &format!("{KEY},{NEXT_KEY}")),
+                ("CALENDAR_METRICS_LISTEN", &metrics),
                 ("CALENDAR_LOG", "trace"),
                 ("CALENDAR_LOG_FORMAT", "json"),
             ],
@@ -190,6 +194,7 @@ impl Heard {
         Self {
             world,
             tap,
+            worker: format!("http://{metrics}"),
             answers: Mutex::default(),
         }
     }
@@ -494,6 +499,14 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         )
         .await;
     a_products_backend(&heard, &user, &mut secrets).await;
+    let mut metrics = Vec::new();
+    for server in [&heard.world.base, &heard.worker] {
+        let url = format!("{server}/metrics");
+        let answer = heard.world.http.send(Method::GET, &url, None, None).await;
+        let answer = answer.unwrap();
+        assert!(answer.status == 200 && answer.text.contains("calendar_"));
+        metrics.push(answer.text);
+    }
     heard.world.worker.signal("TERM").await;
     heard.world.worker.end(LONG).await;
     let mut once = Process::start(Binary::Worker, &["--once"], &heard.world.environment);
@@ -573,6 +586,13 @@ async fn no_secret_and_no_text_stands_where_it_must_not() {
         if !answer.status.is_success() || place.contains("/v1/connections/") {
             assert!(!answer.text.contains(TEXT), "{place}: {}", answer.text);
         }
+    }
+    for metrics in metrics {
+        secrets.assert_not_in("metrics", &metrics);
+        assert!(
+            !metrics.contains(TEXT) && !metrics.contains(MAILBOX),
+            "{metrics}"
+        );
     }
     for (place, process) in [
         ("the api's log", &heard.world.api),
