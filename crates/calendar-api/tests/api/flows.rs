@@ -1,5 +1,9 @@
 //! What callers do, one step after the other.
 
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
 use calendar_domain::connection::ConnectionStatus;
 use calendar_domain::event::{EventImportance, EventStatus};
 use calendar_domain::query::EventView;
@@ -94,6 +98,44 @@ async fn wrong_passwords_and_unknown_addresses_get_one_answer_and_then_a_pause()
     app.post("/v1/sessions", &unknown)
         .await
         .assert_problem(401, "wrong_credentials");
+}
+
+/// How many of 100 sign-ins with wrong passwords for 100 accounts are let through to the password, from this peer,
+/// each with another X-Forwarded-For.
+async fn let_through(peer: &str, forwarded: impl Fn(u32) -> String) -> usize {
+    let app = App::new();
+    let peer: SocketAddr = peer.parse().unwrap();
+    let mut let_through = 0;
+    for number in 0..100 {
+        let body = json!({"email": format!("{number}@example.com"), "password": "wrong"});
+        let request = Request::post("/v1/sessions")
+            .header("content-type", "application/json")
+            .header("x-forwarded-for", forwarded(number))
+            .extension(ConnectInfo(peer));
+        let answer = app.send(request.body(Body::from(body.to_string())).unwrap());
+        let_through += usize::from(answer.await.status == 401);
+    }
+    let_through
+}
+
+#[tokio::test]
+async fn the_limit_of_an_address_is_the_clients_and_not_what_it_says_it_is() {
+    let other = |number| format!("198.51.100.{number}");
+    // The bucket holds 60, and fills by one a second meanwhile.
+    assert!(
+        let_through("192.0.2.1:5000", other).await < 100,
+        "nobody's proxy"
+    );
+    assert_eq!(
+        let_through("192.0.2.80:5000", other).await,
+        100,
+        "a proxy, many clients"
+    );
+    let written = |number| format!("203.0.113.{number}, 198.51.100.9");
+    assert!(
+        let_through("192.0.2.80:5000", written).await < 100,
+        "one client that pretends"
+    );
 }
 
 #[tokio::test]

@@ -195,8 +195,14 @@ impl App {
             let value = format!("Bearer {token}").parse().unwrap();
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
-        let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(peer));
+        if request
+            .extensions()
+            .get::<ConnectInfo<SocketAddr>>()
+            .is_none()
+        {
+            let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
         self.router.clone().oneshot(request).await.unwrap()
     }
 
