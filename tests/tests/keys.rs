@@ -129,6 +129,9 @@ async fn a_rotation_that_was_killed_goes_on_and_then_the_old_key_can_go() {
 
     restart(&mut world, NEW).await;
     let before = refreshes(&world);
+    // A pass that the pause refused leaves its lease to run out: as if that minute had passed.
+    let expire = "UPDATE calendar_accounts SET lease_expires_at = now()";
+    client.execute(expire, &[]).await.unwrap();
     pause(&world, false).await;
     world.pass(&bob, &bobs).await;
     world.pass(&ann, &anns).await;
