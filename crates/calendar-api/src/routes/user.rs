@@ -33,7 +33,8 @@ pub(crate) struct SignUpBody {
     /// One user has it, whatever its case.
     #[schema(format = Email, max_length = 254, examples("ann@example.com"))]
     email: String,
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024, examples("correct horse battery"))]
+    /// Needed to sign up. With a service key it is left out: managed users have none.
+    #[schema(required = false, value_type = String, format = Password, min_length = 8, max_length = 1024, examples("correct horse battery"))]
     password: SecretString,
     #[schema(min_length = 1, max_length = 100, examples("Ann"))]
     first_name: Option<String>,
