@@ -161,6 +161,48 @@ async fn each_endpoint_asks_for_its_scopes() {
 }
 
 #[tokio::test]
+async fn only_keys_that_manage_users_make_and_list_them() {
+    let app = App::new();
+    let product = product(&app, "one@example.com", "eve@example.com").await;
+    for bits in 1..8_usize {
+        let held: Vec<&str> = (0..3)
+            .filter(|bit| bits & 1 << bit != 0)
+            .map(|bit| ALL[bit])
+            .collect();
+        let key = key(&app, &product.session, &held).await;
+        let body = json!({"email": format!("managed-{bits}@example.com")});
+        let made = send(&app, "POST", "/v1/users", &key, None, Some(body)).await;
+        let listed = send(&app, "GET", "/v1/users", &key, None, None).await;
+        if held.contains(&"users:manage") {
+            assert_eq!(
+                (made.status.as_u16(), listed.status.as_u16()),
+                (201, 200),
+                "{held:?}"
+            );
+        } else {
+            made.assert_problem(403, "scope_missing");
+            listed.assert_problem(403, "scope_missing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_product_cannot_delete_anothers_user() {
+    let app = App::new();
+    let one = product(&app, "one@example.com", "eve@one.example").await;
+    let two = product(&app, "two@example.com", "eve@two.example").await;
+    let [ones, twos] = [
+        key(&app, &one.session, &ALL).await,
+        key(&app, &two.session, &ALL).await,
+    ];
+    let user = two.user.to_string();
+    let refused = send(&app, "DELETE", "/v1/me", &ones, Some(&user), None).await;
+    refused.assert_problem(404, "user_not_found");
+    let there = send(&app, "GET", "/v1/me", &twos, Some(&user), None).await;
+    assert_eq!(there.status, 200, "{}", there.text);
+}
+
+#[tokio::test]
 async fn no_endpoint_of_the_contract_is_missing_in_the_table() {
     let contract: Value = serde_json::from_str(calendar_api::openapi()).unwrap();
     let open = ["/v1/users", "/v1/oauth/callback"];

@@ -381,3 +381,49 @@ async fn paging_ends_over_an_older_applications_all_day_rows() {
     seen.sort();
     assert_eq!(seen, ["old 1", "old 2", "old 3"]);
 }
+
+#[tokio::test]
+async fn a_list_is_stable_while_its_rows_are_written() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let number = |number: u8| format!("e{number:02}");
+    let day = |number: u8| number % 28 + 1;
+    let first = (0..60).step_by(2).map(|it| single(&number(it), day(it)));
+    synced.full(first.collect()).await;
+
+    // Between two pages, some are added before and behind, changed where they stand, and removed.
+    let mut asked = query(synced.user);
+    asked.limit = 7;
+    let (mut seen, mut page_number) = (Vec::new(), 0_u8);
+    loop {
+        let page = world.reader.list(asked.clone()).await.unwrap();
+        seen.extend(page.items.iter().map(|it| it.provider_event_id.clone()));
+        let Some(next) = page.next else { break };
+        asked.after = Some(next);
+        let added = page_number * 2 + 1;
+        let renamed = calendar_domain::event::ProviderEvent {
+            title: Some(format!("Renamed on page {page_number}")),
+            ..event(&number(page_number * 4), day(page_number * 4))
+        };
+        synced
+            .delta(vec![
+                single(&number(added), day(added)),
+                single(&number(added + 40), day(added + 40)),
+                change(renamed),
+                removed(&number(58 - page_number * 2)),
+            ])
+            .await;
+        page_number += 1;
+    }
+    assert!(page_number >= 4, "there were pages to write between");
+    let mut once = seen.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), seen.len(), "shown twice: {seen:?}");
+    for stays in (0..58 - page_number * 2).step_by(2) {
+        assert!(
+            seen.contains(&number(stays)),
+            "{stays} was dropped: {seen:?}"
+        );
+    }
+}
