@@ -1,6 +1,6 @@
 //! Secrets and event text through every flow, with the most talkative logs there are: what crossed the wire as a
 //! secret stands afterwards in no log line, no answer, no metric and no column, and event text in no log line
-//! and no error.
+//! and no error. Long because it is one story: each flow needs what the one before has made.
 
 #![allow(
     clippy::unwrap_used,
