@@ -116,6 +116,12 @@ impl Simulator {
                 self.clear_requests();
                 Ok(json!({"value": []}))
             }
+            (method @ ("GET" | "DELETE"), ["in-flight"]) => {
+                if method == "DELETE" {
+                    self.clear_in_flight();
+                }
+                Ok(json!({"value": self.in_flight()}))
+            }
             ("GET", ["requests"]) => Ok(json!({"value": self.requests()})),
             ("POST", ["demo"]) => {
                 let body = if request.body.is_empty() {
@@ -154,6 +160,7 @@ impl Simulator {
             ("PUT", []) => self.set_pushes(parse(request.json()?)?),
             ("GET", ["counts"]) => return Ok(json!(self.push_counts())),
             ("GET", ["log"]) => return Ok(json!({"value": self.push_log()})),
+            ("POST", ["take"]) => return Ok(json!({"value": self.take_pushes()})),
             ("DELETE", ["log"]) => {
                 self.clear_push_log();
                 return Ok(json!({"value": []}));

@@ -88,7 +88,7 @@ impl Drop for Changing<'_> {
             self.simulator.notify(mailbox, &happened, self.bulk);
         }
         if let (true, Some((time, before))) = (changed, self.before.take()) {
-            let until = Instant::now() + time;
+            let until = self.simulator.instant() + time;
             lock(&self.simulator.0.history).0.push_back((until, before));
         }
     }
@@ -111,7 +111,7 @@ impl Simulator {
     /// The world as Graph shows it.
     pub(crate) fn seen(&self) -> Seen<'_> {
         let world = read(&self.0.world);
-        match lock(&self.0.history).shown(Instant::now()) {
+        match lock(&self.0.history).shown(self.instant()) {
             None => Seen::Now(world),
             Some(before) => Seen::Before(before),
         }

@@ -1,6 +1,7 @@
 //! The simulator's clock: real time plus an offset, or frozen. Tokens expire by it and changes are stamped by it.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -49,6 +50,44 @@ impl Clock {
             }
             Reading::Frozen(at) => Reading::Frozen(at.checked_add(by).unwrap_or(Timestamp::MAX)),
         };
+    }
+}
+
+/// What delays are measured by: the machine's time, or the simulator's clock.
+#[derive(Debug)]
+pub(crate) enum Timer {
+    Real,
+    /// The clock showed this time at this instant.
+    Manual(Timestamp, Instant),
+}
+
+impl Timer {
+    pub(crate) fn new(clock: &Clock, manual: bool) -> Self {
+        if manual {
+            Self::Manual(clock.now(), Instant::now())
+        } else {
+            Self::Real
+        }
+    }
+
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self, Self::Manual(..))
+    }
+
+    pub(crate) fn now(&self, clock: &Clock) -> Instant {
+        match self {
+            Self::Real => Instant::now(),
+            Self::Manual(shown, at) => {
+                let passed = clock.now().duration_since(*shown);
+                let length = passed.unsigned_abs();
+                let moved = if passed.is_negative() {
+                    at.checked_sub(length)
+                } else {
+                    at.checked_add(length)
+                };
+                moved.unwrap_or(*at)
+            }
+        }
     }
 }
 

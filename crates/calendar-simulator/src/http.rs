@@ -269,13 +269,11 @@ impl Drop for Server {
 }
 
 /// One more request in flight for a mailbox, until dropped.
-struct InFlight<'a>(&'a Simulator, u32);
+struct UnderWay<'a>(&'a Simulator, u32);
 
-impl Drop for InFlight<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Some(count) = lock(&self.0.0.in_flight).get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-        }
+        self.0.leave(self.1);
     }
 }
 
@@ -327,15 +325,18 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
         .is_some_and(|first| matches!(first.as_str(), "v1.0" | "beta"));
 
     let addressed = simulator.addressed(segments, mailbox);
+    let upn = addressed.and_then(|number| {
+        read(&simulator.0.world)
+            .mailbox(number)
+            .map(|mailbox| mailbox.upn.clone())
+    });
     let answer = 'answer: {
         let throttled = addressed
             .filter(|_| is_graph && session.is_some())
             .map(|number| {
                 let limit = read(&simulator.0.quirks).mailbox_concurrency;
-                let mut in_flight = lock(&simulator.0.in_flight);
-                let count = in_flight.entry(number).or_default();
-                *count += 1;
-                (InFlight(simulator, number), limit > 0 && *count > limit)
+                let count = simulator.enter(number, upn.as_deref().unwrap_or_default());
+                (UnderWay(simulator, number), limit > 0 && count > limit)
             });
         if throttled.as_ref().is_some_and(|(_, over)| *over) {
             let mut error = GraphError::new(
@@ -347,16 +348,14 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
             break 'answer simulator.graph_error(&error, incoming);
         }
         if let Some(fault) = take_fault(simulator, incoming, mailbox) {
-            tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+            simulator.pause(Duration::from_millis(fault.delay_ms)).await;
             if fault.status != 0 {
                 break 'answer faulty(simulator, &fault, incoming, is_graph);
             }
         }
         if is_graph {
             let latency = read(&simulator.0.quirks).latency_ms;
-            if latency > 0 {
-                tokio::time::sleep(Duration::from_millis(latency)).await;
-            }
+            simulator.pause(Duration::from_millis(latency)).await;
             simulator
                 .graph(&segments[0], &segments[1..], session.as_ref(), incoming)
                 .await
@@ -369,11 +368,6 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
             }
         }
     };
-    let upn = addressed.and_then(|number| {
-        read(&simulator.0.world)
-            .mailbox(number)
-            .map(|mailbox| mailbox.upn.clone())
-    });
     simulator.record(RecordedRequest {
         method: incoming.method.clone(),
         path: incoming.path.clone(),

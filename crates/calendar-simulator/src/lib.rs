@@ -65,6 +65,8 @@
 //! | `GET`, `PUT /admin/pushes` | [`PushFaults`] | [`PushFaults`] |
 //! | `GET /admin/pushes/counts` | | [`PushCounts`] |
 //! | `GET`, `DELETE /admin/pushes/log` | | `{value: [PushRecord]}`: the newest thousand |
+//! | `POST /admin/pushes/take` | | `{value: [HeldPush]}`: with [`Options::manual`] |
+//! | `GET`, `DELETE /admin/in-flight` | | `{value: [InFlight]}`; DELETE forgets the most there were |
 //! | `GET`, `DELETE /admin/requests` | | `{value: [RecordedRequest]}` |
 //! | `POST /admin/demo` | `{today?: "2026-01-01"}` | `{upn}` |
 
@@ -94,9 +96,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 pub use error::GraphError;
 pub use http::Server;
-pub use push::{PushCounts, PushFaults, PushKind, PushRecord};
+pub use push::{HeldPush, PushCounts, PushFaults, PushKind, PushRecord};
 pub use quirks::Quirks;
-pub use simulator::{Client, Fault, Options, RecordedRequest, Simulator};
+pub use simulator::{Client, Fault, InFlight, Options, RecordedRequest, Simulator};
 pub use store::OccurrenceChange;
 pub use subscription::{LifecycleEvent, SubscriptionInfo};
 

@@ -16,6 +16,9 @@ struct Arguments {
     /// The base of links in answers, when clients reach the simulator under another name.
     #[arg(long)]
     public_base: Option<String>,
+    /// Hand notifications out at /admin/pushes/take instead of sending them, and never wait.
+    #[arg(long)]
+    manual: bool,
     /// Fill the demo mailbox, alex.wilber@contoso.example.
     #[arg(long)]
     demo: bool,
@@ -27,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let simulator = Simulator::new(Options {
         seed: arguments.seed,
         public_base: arguments.public_base,
+        manual: arguments.manual,
         ..Options::default()
     });
     if arguments.demo {

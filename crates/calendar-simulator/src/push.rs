@@ -87,6 +87,20 @@ pub struct PushRecord {
     pub took_ms: u64,
 }
 
+/// A request to a subscriber that is left to a test to send, see [`crate::Options::manual`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldPush {
+    /// What it is about.
+    pub kind: PushKind,
+    /// Where it is to go, by POST.
+    pub url: String,
+    /// Its `Content-Type`.
+    pub content_type: String,
+    /// Its body: `{"value": [notification]}`, one notification.
+    pub body: String,
+}
+
 fn text<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }

@@ -1,8 +1,9 @@
 //! The handle on a simulator: everything a test or the admin interface can do to it without HTTP.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use crate::change::History;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timer};
 use crate::entra::Auth;
 use crate::error::GraphError;
 use crate::event::Author;
@@ -37,6 +38,11 @@ pub struct Options {
     pub single_use_refresh_tokens: bool,
     /// Registered clients; when empty, every client id and secret is accepted.
     pub clients: Vec<Client>,
+    /// For simulations in which time passes by the simulator's clock alone. No request leaves the simulator: notifications
+    /// wait for [`Simulator::take_pushes`], and a subscriber's address counts as validated without being asked. Nothing
+    /// waits: [`PushFaults`](crate::PushFaults) delay by the simulator's clock, and an answer that is to come late comes
+    /// at once.
+    pub manual: bool,
 }
 
 impl Default for Options {
@@ -48,6 +54,7 @@ impl Default for Options {
             access_token_seconds: 3599,
             single_use_refresh_tokens: false,
             clients: Vec::new(),
+            manual: false,
         }
     }
 }
@@ -109,16 +116,29 @@ pub struct Fault {
     pub delay_ms: u64,
 }
 
+/// Requests to Graph about one mailbox at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InFlight {
+    /// The mailbox's user principal name.
+    pub mailbox: String,
+    /// Under way now.
+    pub now: u32,
+    /// The most there ever were, those refused for it included.
+    pub most: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) ids: Ids,
     pub(crate) clock: Clock,
+    pub(crate) timer: Timer,
     pub(crate) world: RwLock<World>,
     pub(crate) quirks: RwLock<Quirks>,
     pub(crate) auth: Mutex<Auth>,
     pub(crate) requests: Mutex<Vec<RecordedRequest>>,
     pub(crate) faults: Mutex<VecDeque<Fault>>,
-    pub(crate) in_flight: Mutex<HashMap<u32, u32>>,
+    pub(crate) in_flight: Mutex<BTreeMap<u32, InFlight>>,
     pub(crate) counter: AtomicU64,
     pub(crate) public_base: RwLock<Option<String>>,
     pub(crate) history: Mutex<History>,
@@ -141,9 +161,11 @@ impl Simulator {
     /// A simulator without mailboxes that listens nowhere yet; see [`crate::Server::start`].
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let clock = Clock::new();
         Self(Arc::new(Inner {
             ids: Ids::new(options.seed),
-            clock: Clock::new(),
+            timer: Timer::new(&clock, options.manual),
+            clock,
             world: RwLock::default(),
             quirks: RwLock::new(options.quirks),
             auth: Mutex::new(Auth::new(
@@ -442,6 +464,50 @@ impl Simulator {
     /// Forgets the requests received.
     pub fn clear_requests(&self) {
         lock(&self.0.requests).clear();
+    }
+
+    /// Requests at the same time per mailbox that was asked about. What a client is allowed is
+    /// [`Quirks::mailbox_concurrency`].
+    #[must_use]
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        lock(&self.0.in_flight).values().cloned().collect()
+    }
+
+    /// Forgets the most requests there were at the same time; those under way count on.
+    pub fn clear_in_flight(&self) {
+        for mailbox in lock(&self.0.in_flight).values_mut() {
+            mailbox.most = mailbox.now;
+        }
+    }
+
+    /// Counts a request about a mailbox; gives how many there are now.
+    pub(crate) fn enter(&self, number: u32, upn: &str) -> u32 {
+        let mut all = lock(&self.0.in_flight);
+        let mailbox = all.entry(number).or_insert_with(|| InFlight {
+            mailbox: upn.to_owned(),
+            ..InFlight::default()
+        });
+        mailbox.now += 1;
+        mailbox.most = mailbox.most.max(mailbox.now);
+        mailbox.now
+    }
+
+    pub(crate) fn leave(&self, number: u32) {
+        if let Some(mailbox) = lock(&self.0.in_flight).get_mut(&number) {
+            mailbox.now = mailbox.now.saturating_sub(1);
+        }
+    }
+
+    /// The instant that delays count from.
+    pub(crate) fn instant(&self) -> Instant {
+        self.0.timer.now(&self.0.clock)
+    }
+
+    /// Waits, unless nothing does.
+    pub(crate) async fn pause(&self, time: Duration) {
+        if !self.0.timer.is_manual() && !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
     }
 
     pub(crate) fn record(&self, request: RecordedRequest) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::queue::{Batch, Ready};
-use super::{PushKind, PushRecord};
+use super::{HeldPush, PushKind, PushRecord};
 use crate::error::GraphError;
 use crate::lock;
 use crate::simulator::Simulator;
@@ -20,6 +20,8 @@ use crate::simulator::Simulator;
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// And so long to answer a validation request.
 const VALIDATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The content type of notifications.
+const CONTENT: &str = "application/json";
 /// No answer of a subscriber is read beyond this.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -107,7 +109,9 @@ impl UnderWay {
     fn finish(&mut self, delivered: bool) {
         if let Some(batch) = self.batch.take() {
             let mut pushes = lock(&self.simulator.0.pushes);
-            pushes.queue.finish(batch, delivered, Instant::now());
+            pushes
+                .queue
+                .finish(batch, delivered, self.simulator.instant());
             self.simulator.0.wake.notify_one();
         }
     }
@@ -119,8 +123,11 @@ impl Drop for UnderWay {
     }
 }
 
-/// Delivers a simulator's notifications until dropped.
+/// Delivers a simulator's notifications until dropped; leaves those that a test delivers.
 pub(crate) async fn deliver(simulator: Simulator) {
+    if simulator.0.timer.is_manual() {
+        return;
+    }
     let mut requests = JoinSet::new();
     loop {
         let Ready { batches, next, .. } = simulator.ready();
@@ -154,11 +161,7 @@ async fn post(under_way: UnderWay) {
         .collect();
     let count = items.len() as u64;
     let sending = Sending {
-        kind: if batch.lifecycle {
-            PushKind::Lifecycle
-        } else {
-            PushKind::Change
-        },
+        kind: batch.kind(),
         url: batch.url.clone(),
         body: json!({"value": items}),
         at: simulator.now(),
@@ -194,9 +197,37 @@ impl Simulator {
             })
             .collect();
         let mut pushes = lock(&self.0.pushes);
-        let ready = pushes.queue.take(&addresses, Instant::now(), clock);
+        let ready = pushes.queue.take(&addresses, self.instant(), clock);
         pushes.counts.given_up += ready.given_up;
         ready
+    }
+
+    /// What is to be sent now, by the simulator's clock, each notification in a request of its own. It counts as
+    /// delivered: whoever takes it may deliver it, late, twice or never. For [`crate::Options::manual`]; otherwise they
+    /// are on their way already.
+    pub fn take_pushes(&self) -> Vec<HeldPush> {
+        let mut held = Vec::new();
+        loop {
+            let batches = self.ready().batches;
+            if batches.is_empty() {
+                return held;
+            }
+            for batch in batches {
+                let notices = batch.parts.iter().flat_map(|(_, notices)| notices);
+                let before = held.len();
+                held.extend(notices.map(|notice| HeldPush {
+                    kind: batch.kind(),
+                    url: batch.url.clone(),
+                    content_type: CONTENT.to_owned(),
+                    body: json!({"value": [notice.body]}).to_string(),
+                }));
+                let count = (held.len() - before) as u64;
+                let mut pushes = lock(&self.0.pushes);
+                pushes.counts.sent += count;
+                pushes.counts.delivered += count;
+                pushes.queue.finish(batch, true, self.instant());
+            }
+        }
     }
 
     async fn send(&self, sending: &Sending) -> Option<u16> {
@@ -205,7 +236,7 @@ impl Simulator {
             .client
             .get()?
             .post(&sending.url)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, CONTENT)
             .body(sending.body.to_string())
             .timeout(NOTIFICATION_TIMEOUT);
         let reply = read_reply(request.send().await.ok()?).await.ok()?;
@@ -214,6 +245,9 @@ impl Simulator {
 
     /// Asks an address whether it expects notifications: it has to answer with the token it is sent.
     pub(crate) async fn validate(&self, url: &str) -> Result<(), GraphError> {
+        if self.0.timer.is_manual() {
+            return Ok(());
+        }
         let request_id = self.0.ids.uuid("validation", self.unique());
         let token = format!(
             "Validation: Testing client application reachability for subscription Request-Id: {request_id}"

@@ -51,7 +51,7 @@ impl Simulator {
                     continue;
                 }
                 let body = self.change_body(mailbox, subscription, change, &named, &quirks);
-                pushes.offer(&subscription.id, body, now);
+                pushes.offer(&subscription.id, body, now, self.instant());
                 queued = true;
             }
         }
@@ -204,7 +204,7 @@ impl Simulator {
             }),
             url: subscription.lifecycle_url.clone(),
             queued_at: self.now(),
-            not_before: Instant::now(),
+            not_before: self.instant(),
             refused: false,
         };
         let key = LineKey {
@@ -218,14 +218,13 @@ impl Simulator {
 
 impl Pushes {
     /// Queues a change notification, with what is to go wrong with it.
-    fn offer(&mut self, subscription: &str, body: Value, clock: Timestamp) {
+    fn offer(&mut self, subscription: &str, body: Value, clock: Timestamp, now: Instant) {
         let faults = self.faults.clone();
         self.offered += 1;
         if faults.drop_every > 0 && self.offered.is_multiple_of(u64::from(faults.drop_every)) {
             self.counts.lost += 1;
             return;
         }
-        let now = Instant::now();
         let wait = if faults.reorder_ms > 0 {
             faults.reorder_ms
         } else {

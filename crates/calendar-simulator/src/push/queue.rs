@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::PushKind;
+
 /// Notifications in one request.
 const BATCH: usize = 100;
 /// Requests at a time to one address.
@@ -59,6 +61,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub(super) fn kind(&self) -> PushKind {
+        if self.lifecycle {
+            PushKind::Lifecycle
+        } else {
+            PushKind::Change
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.parts.iter().map(|(_, notices)| notices.len()).sum()
     }
