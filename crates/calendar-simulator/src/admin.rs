@@ -110,7 +110,13 @@ impl Simulator {
                     "DELETE" => self.clear_faults(),
                     _ => {}
                 }
-                Ok(json!({"value": self.pending_faults()}))
+                Ok(json!({"value": self.pending_faults(), "given": self.faults_given()}))
+            }
+            ("GET" | "PUT", ["fault-plan"]) => {
+                if request.method == "PUT" {
+                    self.set_fault_plan(parse(request.json()?)?);
+                }
+                Ok(json!(self.fault_plan()))
             }
             ("DELETE", ["requests"]) => {
                 self.clear_requests();
@@ -262,6 +268,10 @@ impl Simulator {
             }
             ("POST", ["revoke-refresh-tokens"]) => {
                 self.revoke_refresh_tokens(mailbox)?;
+                Ok(json!({}))
+            }
+            ("POST", ["expire-refresh-tokens"]) => {
+                self.expire_refresh_tokens(mailbox)?;
                 Ok(json!({}))
             }
             ("POST", ["revoke-access-tokens"]) => {

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use crate::clock::later;
 use crate::model::World;
 use crate::simulator::Simulator;
 use crate::{lock, read, write};
@@ -88,7 +89,7 @@ impl Drop for Changing<'_> {
             self.simulator.notify(mailbox, &happened, self.bulk);
         }
         if let (true, Some((time, before))) = (changed, self.before.take()) {
-            let until = self.simulator.instant() + time;
+            let until = later(self.simulator.instant(), time);
             lock(&self.simulator.0.history).0.push_back((until, before));
         }
     }

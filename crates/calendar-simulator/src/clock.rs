@@ -1,7 +1,7 @@
 //! The simulator's clock: real time plus an offset, or frozen. Tokens expire by it and changes are stamped by it.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -89,6 +89,12 @@ impl Timer {
             }
         }
     }
+}
+
+/// An instant after a time, however long; some thirty years at most.
+pub(crate) fn later(at: Instant, by: Duration) -> Instant {
+    let longest = Duration::from_hours(24 * 365 * 30);
+    at.checked_add(by.min(longest)).unwrap_or(at)
 }
 
 #[cfg(test)]

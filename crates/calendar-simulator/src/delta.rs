@@ -156,6 +156,22 @@ impl Token {
         })
     }
 
+    /// The start of the next round.
+    fn at_the_end(self, mailbox: &Mailbox) -> Self {
+        Self {
+            position: mailbox.seq,
+            first_round_end: 0,
+            partial: 0,
+            offset: 0,
+            head: mailbox.seq,
+            page: 0,
+            again: 0,
+            was_empty: false,
+            begins_round: true,
+            ..self
+        }
+    }
+
     /// 410 when the mailbox has forgotten the token's state.
     pub(crate) fn check(&self, mailbox: &Mailbox) -> Result<(), GraphError> {
         if self.sync_generation == mailbox.sync_generation && self.position <= mailbox.seq {
@@ -179,6 +195,8 @@ struct Rows<'a> {
     size: usize,
     view: &'a View<'a>,
     quirks: &'a Quirks,
+    /// Leaves out the second of every three occurrences.
+    holes: bool,
 }
 
 impl Rows<'_> {
@@ -209,6 +227,14 @@ impl Rows<'_> {
     }
 }
 
+/// The untruth that there is nothing to tell.
+pub(crate) fn nothing(mailbox: &Mailbox, token: &Token) -> Page {
+    Page {
+        rows: String::new(),
+        next: token.clone().at_the_end(mailbox),
+    }
+}
+
 /// Serves the page that a token asks for.
 pub(crate) fn page(
     mailbox: &Mailbox,
@@ -217,6 +243,7 @@ pub(crate) fn page(
     size: usize,
     view: &View<'_>,
     quirks: &Quirks,
+    holes: bool,
 ) -> Page {
     let mut next = Token {
         page: token.page + 1,
@@ -258,6 +285,7 @@ pub(crate) fn page(
         size,
         view,
         quirks,
+        holes,
     };
     repeat(&mut rows, mailbox, token);
     let mut shown = 0;
@@ -297,13 +325,7 @@ pub(crate) fn page(
         next.offset = 0;
     }
     if finished {
-        next = Token {
-            position: mailbox.seq,
-            first_round_end: 0,
-            page: 0,
-            begins_round: true,
-            ..next
-        };
+        next = next.at_the_end(mailbox);
     } else if quirks.duplicates && chance("again", 3) {
         next.again = shown;
     }
@@ -358,7 +380,7 @@ fn upserted(
     seq: u64,
     skip: usize,
 ) -> Option<usize> {
-    let instances = event.instances(token.window);
+    let mut instances = event.instances(token.window);
     if instances.is_empty() {
         if !initial(token, seq) && (rows.quirks.removed_for_unknown || event.ever_in(token.window))
         {
@@ -366,6 +388,13 @@ fn upserted(
             rows.removed(&id);
         }
         return None;
+    }
+    if rows.holes && event.series.is_some() {
+        let mut place = 0;
+        instances.retain(|_| {
+            place += 1;
+            place % 3 != 2
+        });
     }
     let master = (event.series.is_some() && rows.quirks.master_in_delta).then(|| event.own());
     let mut sent = 0;

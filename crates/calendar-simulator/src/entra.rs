@@ -171,6 +171,30 @@ impl Auth {
         }
     }
 
+    pub(crate) fn expire(&mut self, mailbox: u32, now: Timestamp) {
+        for token in self.refresh.values_mut() {
+            if token.mailbox == mailbox {
+                token.expires = token.expires.min(now);
+            }
+        }
+    }
+
+    /// A refresh token may be used once more.
+    fn unuse(&mut self, token: &str) {
+        if let Some(token) = self.refresh.get_mut(token) {
+            token.used = false;
+        }
+    }
+
+    /// Whose code or refresh token a token request has.
+    pub(crate) fn holder(&self, form: &[u8]) -> Option<u32> {
+        url::form_urlencoded::parse(form).find_map(|(name, value)| match &*name {
+            "refresh_token" => self.refresh.get(&*value).map(|token| token.mailbox),
+            "code" => self.codes.get(&*value).map(|code| code.mailbox),
+            _ => None,
+        })
+    }
+
     pub(crate) fn forget_access(&mut self, mailbox: u32) {
         self.access.retain(|_, session| session.mailbox != mailbox);
     }

@@ -14,7 +14,7 @@ use preferences::{Preferences, preferences};
 
 use crate::entra::Session;
 use crate::error::GraphError;
-use crate::http::{Answer, Incoming};
+use crate::http::{Answer, Incoming, http_date};
 use crate::ids::Kind;
 use crate::model::{Mailbox, World};
 use crate::read;
@@ -162,9 +162,7 @@ impl Simulator {
             .header("client-request-id")
             .unwrap_or(&id)
             .to_owned();
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
-            .timestamp_to_rfc9110_string(&self.now())
-            .unwrap_or_default();
+        let date = http_date(self.now());
         let answer = answer
             .header("request-id", &id)
             .header("client-request-id", &client)

@@ -1,5 +1,7 @@
 //! HTTP: reading a request, the server, the order in which a request meets faults, throttling and the two services.
 
+mod delivery;
+
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
@@ -7,18 +9,22 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response};
 use axum::serve::ListenerExt as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use delivery::{Outgoing, deliver, respond};
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::entra::Session;
 use crate::error::GraphError;
-use crate::simulator::{Fault, Options, RecordedRequest, Simulator};
+use crate::fault::{Fault, RetryAfter, Untruth};
+use crate::simulator::{Options, RecordedRequest, Simulator};
 use crate::{lock, push, read};
 
 /// The content type of Graph's answers.
@@ -37,6 +43,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Vec<u8>,
     /// Scheme and host for links.
     pub(crate) base: String,
+    /// What is to be untrue in the answer.
+    pub(crate) untruth: Option<Untruth>,
 }
 
 impl Incoming {
@@ -150,6 +158,13 @@ impl Answer {
             headers: Vec::new(),
             body: String::new(),
         }
+    }
+
+    /// Replaces a header.
+    fn set(&mut self, name: &str, value: &str) {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -269,9 +284,9 @@ impl Drop for Server {
 }
 
 /// One more request in flight for a mailbox, until dropped.
-struct UnderWay<'a>(&'a Simulator, u32);
+struct UnderWay(Simulator, u32);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.leave(self.1);
     }
@@ -281,7 +296,7 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
     let (parts, body) = request.into_parts();
     let body = match to_bytes(body, MAX_BODY).await {
         Ok(bytes) => bytes.to_vec(),
-        Err(_) => return respond(Answer::text(413, "Payload Too Large")),
+        Err(_) => return whole(Answer::text(413, "Payload Too Large")),
     };
     let raw_query = parts.uri.query().unwrap_or_default().to_owned();
     let host = parts
@@ -302,20 +317,27 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         headers: parts.headers,
         body,
         base,
+        untruth: None,
     };
     let segments = incoming.segments();
     let first = segments.first().map(String::as_str).unwrap_or_default();
     if first == "admin" {
-        return respond(simulator.admin(&segments[1..], &incoming));
+        return whole(simulator.admin(&segments[1..], &incoming));
     }
     if first == "health" {
-        return respond(Answer::text(200, "ok"));
+        return whole(Answer::text(200, "ok"));
     }
-    respond(serve(&simulator, &segments, &incoming).await)
+    let outgoing = serve(&simulator, &segments, incoming).await;
+    deliver(&simulator, outgoing)
+}
+
+fn whole(mut answer: Answer) -> Response<Body> {
+    let body = std::mem::take(&mut answer.body);
+    respond(answer, body.into())
 }
 
 /// The Entra and Graph sides.
-async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) -> Answer {
+async fn serve(simulator: &Simulator, segments: &[String], mut incoming: Incoming) -> Outgoing {
     let session = incoming
         .bearer()
         .and_then(|token| lock(&simulator.0.auth).session(token, simulator.now()));
@@ -325,48 +347,45 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
         .is_some_and(|first| matches!(first.as_str(), "v1.0" | "beta"));
 
     let addressed = simulator.addressed(segments, mailbox);
-    let upn = addressed.and_then(|number| {
-        read(&simulator.0.world)
-            .mailbox(number)
-            .map(|mailbox| mailbox.upn.clone())
-    });
-    let answer = 'answer: {
-        let throttled = addressed
-            .filter(|_| is_graph && session.is_some())
-            .map(|number| {
-                let limit = read(&simulator.0.quirks).mailbox_concurrency;
-                let count = simulator.enter(number, upn.as_deref().unwrap_or_default());
-                (UnderWay(simulator, number), limit > 0 && count > limit)
-            });
-        if throttled.as_ref().is_some_and(|(_, over)| *over) {
-            let mut error = GraphError::new(
-                429,
-                "ApplicationThrottled",
-                "Application is over its MailboxConcurrency limit.",
-            );
-            error.retry_after = read(&simulator.0.quirks).retry_after_seconds;
-            break 'answer simulator.graph_error(&error, incoming);
+    let upn = addressed.and_then(|number| simulator.upn(number));
+    let limit = read(&simulator.0.quirks).mailbox_concurrency;
+    let (under_way, is_over) = match addressed.filter(|_| is_graph && session.is_some()) {
+        None => (None, false),
+        Some(number) => {
+            let count = simulator.enter(number, upn.as_deref().unwrap_or_default());
+            (
+                Some(UnderWay(simulator.clone(), number)),
+                limit > 0 && count > limit,
+            )
         }
-        if let Some(fault) = take_fault(simulator, incoming, mailbox) {
+    };
+    let mut fault = None;
+    let answer = if is_over {
+        let mut error = GraphError::new(
+            429,
+            "ApplicationThrottled",
+            "Application is over its MailboxConcurrency limit.",
+        );
+        error.retry_after = read(&simulator.0.quirks).retry_after_seconds;
+        simulator.graph_error(&error, &incoming)
+    } else {
+        let holder = mailbox
+            .or_else(|| lock(&simulator.0.auth).holder(&incoming.body))
+            .and_then(|number| simulator.upn(number));
+        fault = simulator.take_fault(&incoming, holder.as_deref());
+        if let Some(fault) = &fault {
             simulator.pause(Duration::from_millis(fault.delay_ms)).await;
-            if fault.status != 0 {
-                break 'answer faulty(simulator, &fault, incoming, is_graph);
-            }
+            incoming.untruth = fault.untruth;
         }
-        if is_graph {
-            let latency = read(&simulator.0.quirks).latency_ms;
-            simulator.pause(Duration::from_millis(latency)).await;
-            simulator
-                .graph(&segments[0], &segments[1..], session.as_ref(), incoming)
-                .await
+        let mut answer = if fault.as_ref().is_none_or(Fault::lets_through) {
+            carry_out(simulator, segments, session.as_ref(), &incoming).await
         } else {
-            match segments {
-                [_, oauth2, version, endpoint] if oauth2 == "oauth2" && version == "v2.0" => {
-                    simulator.entra(endpoint, incoming)
-                }
-                _ => Answer::text(404, "Not Found"),
-            }
+            Answer::empty(0)
+        };
+        if let Some(fault) = &fault {
+            spoil(simulator, fault, &mut answer, &incoming, is_graph);
         }
+        answer
     };
     simulator.record(RecordedRequest {
         method: incoming.method.clone(),
@@ -376,72 +395,73 @@ async fn serve(simulator: &Simulator, segments: &[String], incoming: &Incoming) 
         authorized: incoming.headers.contains_key("authorization"),
         mailbox: upn,
         status: answer.status,
+        fault: fault.is_some(),
     });
-    answer
+    Outgoing {
+        answer,
+        delivery: fault.map(|fault| fault.delivery).unwrap_or_default(),
+        under_way,
+    }
 }
 
-fn take_fault(simulator: &Simulator, incoming: &Incoming, mailbox: Option<u32>) -> Option<Fault> {
-    let mut faults = lock(&simulator.0.faults);
-    if faults.is_empty() {
-        return None;
-    }
-    let target = format!("{}?{}", incoming.path, incoming.raw_query).to_ascii_lowercase();
-    let upn = mailbox.and_then(|number| {
-        read(&simulator.0.world)
-            .mailbox(number)
-            .map(|mailbox| mailbox.upn.clone())
-    });
-    let at = faults.iter().position(|fault| {
-        fault
-            .method
-            .as_ref()
-            .is_none_or(|method| method.eq_ignore_ascii_case(&incoming.method))
-            && target.contains(&fault.path_contains.to_ascii_lowercase())
-            && fault.mailbox.as_ref().is_none_or(|wanted| {
-                upn.as_ref()
-                    .is_some_and(|upn| upn.eq_ignore_ascii_case(wanted))
-            })
-    })?;
-    match faults.get_mut(at) {
-        Some(fault) if fault.skip > 0 => {
-            fault.skip -= 1;
-            None
+async fn carry_out(
+    simulator: &Simulator,
+    segments: &[String],
+    session: Option<&Session>,
+    incoming: &Incoming,
+) -> Answer {
+    match segments {
+        [version, path @ ..] if matches!(version.as_str(), "v1.0" | "beta") => {
+            let latency = read(&simulator.0.quirks).latency_ms;
+            simulator.pause(Duration::from_millis(latency)).await;
+            simulator.graph(version, path, session, incoming).await
         }
-        _ => faults.remove(at),
+        [_, oauth2, version, endpoint] if oauth2 == "oauth2" && version == "v2.0" => {
+            simulator.entra(endpoint, incoming)
+        }
+        _ => Answer::text(404, "Not Found"),
     }
 }
 
-fn faulty(simulator: &Simulator, fault: &Fault, incoming: &Incoming, is_graph: bool) -> Answer {
-    let body = match &fault.body {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let mut answer = if is_graph {
-        simulator.finish(Answer::graph(fault.status, body), incoming)
-    } else {
-        Answer::json(fault.status, body)
-    };
+/// What a fault says of the answer itself.
+fn spoil(
+    simulator: &Simulator,
+    fault: &Fault,
+    answer: &mut Answer,
+    incoming: &Incoming,
+    is_graph: bool,
+) {
+    if fault.status != 0 {
+        let body = match &fault.body {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        *answer = if is_graph {
+            simulator.finish(Answer::graph(fault.status, body), incoming)
+        } else {
+            Answer::json(fault.status, body)
+        };
+    }
+    match fault.retry_after {
+        None => {}
+        Some(RetryAfter::Seconds(seconds)) => answer.set("Retry-After", &seconds.to_string()),
+        Some(RetryAfter::Date(seconds)) => {
+            let now = simulator.now();
+            let then = now.saturating_add(SignedDuration::from_secs(seconds));
+            // Entra's answers have no date otherwise but that of the machine.
+            answer.set("Date", &http_date(now));
+            answer.set("Retry-After", &http_date(then.unwrap_or(now)));
+        }
+    }
     for (name, value) in &fault.headers {
-        answer
-            .headers
-            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        answer.headers.push((name.clone(), value.clone()));
+        answer.set(name, value);
     }
-    answer
 }
 
-fn respond(answer: Answer) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() =
-        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in answer.headers {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_bytes(value.as_bytes()),
-        ) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    response
+/// RFC 9110 section 5.6.7; empty for a time that has no such form.
+pub(crate) fn http_date(at: Timestamp) -> String {
+    jiff::fmt::rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&at)
+        .unwrap_or_default()
 }

@@ -57,17 +57,9 @@ impl Ids {
         out
     }
 
-    /// A number that depends on the seed and the parts only: the source of every "sometimes".
+    /// A number that depends on the simulator's seed and the parts only: the source of every "sometimes".
     pub(crate) fn chance(&self, label: &str, parts: &[u64]) -> u64 {
-        // FNV-1a: cheap, and good enough to spread a handful of pages.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bytes = label
-            .bytes()
-            .chain(parts.iter().flat_map(|part| part.to_le_bytes()));
-        for byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        hash ^ (hash >> 29)
+        chance(self.seed, label, parts)
     }
 
     pub(crate) fn uuid(&self, label: &str, number: u64) -> Uuid {
@@ -137,6 +129,19 @@ impl Ids {
         bytes.extend_from_slice(&version.to_be_bytes());
         STANDARD.encode(bytes)
     }
+}
+
+/// A number that depends on the seed and the parts only.
+pub(crate) fn chance(seed: u64, label: &str, parts: &[u64]) -> u64 {
+    // FNV-1a: cheap, and good enough to spread a handful of pages.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let bytes = label
+        .bytes()
+        .chain(parts.iter().flat_map(|part| part.to_le_bytes()));
+    for byte in bytes {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^ (hash >> 29)
 }
 
 fn payload(reference: &Reference) -> [u8; PAYLOAD] {

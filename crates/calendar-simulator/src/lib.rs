@@ -24,6 +24,31 @@
 //! Unlike the real service it also accepts addresses with plain http on this machine (`127.0.0.1`, `localhost`,
 //! `[::1]`), and it sends no resource data. [`PushFaults`] has what can go wrong on the way.
 //!
+//! # Faults
+//!
+//! A [`Fault`] is scripted for a method, a path, a mailbox and a number of requests, or drawn from the seed of a
+//! [`FaultPlan`].
+//!
+//! | What goes wrong | How |
+//! |---|---|
+//! | any status, headers, body; HTML, another shape, an empty 200 | `status`, `headers`, `body`; [`Fault::graph`] |
+//! | Retry-After in seconds, as a date, missing, 0, absurd | `retry_after` |
+//! | the connection is closed before an answer, in mid-body; a body that trickles or ends too soon | `delivery` |
+//! | it was done, and the answer is lost: a rotated refresh token, a new subscription | `after` with [`Delivery::Closed`] or a `status` |
+//! | a link that has expired, in mid-round too | [`Simulator::invalidate_delta_tokens`], [`Quirks::gone_with_location`], or `path_contains: "$skiptoken"` |
+//! | access denied on the second page of another's delta | [`Quirks::delegate_pages_denied`] |
+//! | an empty list, a hole that `/instances` contradicts | `untruth` |
+//! | more requests at a time than a mailbox takes | [`Quirks::mailbox_concurrency`], [`Simulator::in_flight`] |
+//! | an access token that is no longer good | [`Simulator::revoke_access_tokens`], or `status: 401` |
+//! | a refresh token that has expired, was revoked, works once | [`Simulator::expire_refresh_tokens`], [`Simulator::revoke_refresh_tokens`], [`Simulator::set_single_use_refresh_tokens`] |
+//! | any other refusal of Entra | [`Fault::entra`], [`ENTRA_REFUSALS`] |
+//! | a token answer without a refresh token or with fewer scopes | `untruth` |
+//! | pushes lost, doubled, late, reordered, ahead of the change | [`PushFaults`], or [`Simulator::take_pushes`] |
+//! | an address that fails validation | [`Fault::not_validated`], or the subscriber's own answer |
+//! | a subscription that is gone, has run out, is answered 404 or 409 | [`Simulator::remove_subscription`], [`Simulator::expire_subscription`], [`Fault::graph`] |
+//! | lifecycle notifications | [`Simulator::send_lifecycle`] |
+//! | a clock that jumps, forward or back | [`Simulator::advance_clock`], [`Simulator::set_clock`] |
+//!
 //! # Admin interface
 //!
 //! JSON over HTTP under `/admin`, one call per method of [`Simulator`]. Answers are 200 with a JSON object, or the
@@ -49,6 +74,7 @@
 //! | `GET /admin/mailboxes/{upn}/instances` | `?startDateTime=&endDateTime=&calendar=` | `{value: [event]}`: as a user sees them |
 //! | `POST /admin/mailboxes/{upn}/invalidate-delta-tokens` | | `{}` |
 //! | `POST /admin/mailboxes/{upn}/revoke-refresh-tokens` | | `{}` |
+//! | `POST /admin/mailboxes/{upn}/expire-refresh-tokens` | | `{}` |
 //! | `POST /admin/mailboxes/{upn}/revoke-access-tokens` | | `{}` |
 //! | `POST /admin/mailboxes/{upn}/tokens` | | `{access_token, refresh_token}` |
 //! | `POST /admin/default-mailbox` | `{upn}` | `{}` |
@@ -57,7 +83,8 @@
 //! | `PUT /admin/clients` | `[{id, secret?, redirectUris?}]` | `{}` |
 //! | `GET`, `PUT`, `PATCH /admin/quirks` | [`Quirks`]; PATCH takes some members only | [`Quirks`] |
 //! | `GET`, `POST /admin/clock` | `{set: "2026-01-01T00:00:00Z", frozen?}` or `{advanceSeconds}` | `{now}` |
-//! | `GET`, `POST`, `DELETE /admin/faults` | [`Fault`] | `{value: [Fault]}` |
+//! | `GET`, `POST`, `DELETE /admin/faults` | [`Fault`] | `{value: [Fault], given}`; DELETE drops the plan too |
+//! | `GET`, `PUT /admin/fault-plan` | [`FaultPlan`] | [`FaultPlan`] |
 //! | `GET /admin/subscriptions` | | `{value: [SubscriptionInfo]}`: the live ones |
 //! | `DELETE /admin/subscriptions/{id}` | | `{}`: gone without a word to the subscriber |
 //! | `POST /admin/subscriptions/{id}/expire` | | `{}` |
@@ -79,6 +106,7 @@ pub mod demo;
 mod entra;
 mod error;
 mod event;
+mod fault;
 mod graph;
 mod http;
 mod ids;
@@ -95,10 +123,11 @@ mod zones;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use error::GraphError;
+pub use fault::{Delivery, ENTRA_REFUSALS, Fault, FaultPlan, RandomFault, RetryAfter, Untruth};
 pub use http::Server;
 pub use push::{HeldPush, PushCounts, PushFaults, PushKind, PushRecord};
 pub use quirks::Quirks;
-pub use simulator::{Client, Fault, InFlight, Options, RecordedRequest, Simulator};
+pub use simulator::{Client, InFlight, Options, RecordedRequest, Simulator};
 pub use store::OccurrenceChange;
 pub use subscription::{LifecycleEvent, SubscriptionInfo};
 

@@ -7,7 +7,7 @@ mod queue;
 
 use std::collections::VecDeque;
 
-pub(crate) use delivery::{client, deliver};
+pub(crate) use delivery::{NOT_REACHED, VALIDATION_ERROR, client, deliver};
 use jiff::Timestamp;
 pub(crate) use queue::Queue;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,17 @@ pub struct PushFaults {
     /// A subscription's notifications are held back so long from the first on and then sent the last one first; 0 keeps
     /// their order. Takes the place of `delay_ms`.
     pub reorder_ms: u64,
+    /// What is drawn of `lost_per_mille`, `doubled_per_mille` and `late_per_mille` follows from it, and from how many
+    /// notifications there were before.
+    pub seed: u64,
+    /// So many of a thousand are lost.
+    pub lost_per_mille: u32,
+    /// So many of a thousand are sent once more.
+    pub doubled_per_mille: u32,
+    /// So many of a thousand wait `late_ms` more, and those after them for the same subscription behind them.
+    pub late_per_mille: u32,
+    /// How long late ones wait.
+    pub late_ms: u64,
     /// Graph shows a change (in delta and everywhere else) only so long after it was made, while its notification
     /// leaves at once. The answer to the change itself and the truth of the admin interface do show it.
     pub visible_after_ms: u64,
@@ -48,7 +59,7 @@ pub struct PushCounts {
     pub delivered: u64,
     /// Answered otherwise, late or not at all: will be sent again.
     pub refused: u64,
-    /// Lost on purpose, see [`PushFaults::drop_every`].
+    /// Lost on purpose.
     pub lost: u64,
     /// Not sent again, because four hours had passed.
     pub given_up: u64,

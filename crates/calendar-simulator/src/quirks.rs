@@ -38,6 +38,9 @@ pub struct Quirks {
     pub retry_after_seconds: Option<u32>,
     /// A 410 carries `Location` with a fresh request's address.
     pub gone_with_location: bool,
+    /// Of a calendar in another's mailbox delta shows the first page of a round and denies the others
+    /// (`ErrorAccessDenied`). Off by default: it was seen, but not of every mailbox.
+    pub delegate_pages_denied: bool,
     /// A PATCH with a `body` takes the Teams link away. Off by default: the service does so only when the body lacks
     /// the meeting's block.
     pub patch_body_drops_join_url: bool,
@@ -70,6 +73,7 @@ impl Default for Quirks {
             mailbox_concurrency: 4,
             retry_after_seconds: Some(1),
             gone_with_location: true,
+            delegate_pages_denied: false,
             patch_body_drops_join_url: false,
             latency_ms: 0,
             duplicate_subscriptions_refused: true,

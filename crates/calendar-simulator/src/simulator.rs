@@ -1,6 +1,6 @@
 //! The handle on a simulator: everything a test or the admin interface can do to it without HTTP.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::clock::{Clock, Timer};
 use crate::entra::Auth;
 use crate::error::GraphError;
 use crate::event::Author;
+use crate::fault::Faults;
 use crate::ids::Ids;
 use crate::model::{Mailbox, World};
 use crate::push::Pushes;
@@ -89,31 +90,10 @@ pub struct RecordedRequest {
     pub authorized: bool,
     /// The user principal name of the mailbox that was addressed, when the request got that far.
     pub mailbox: Option<String>,
-    /// The status answered.
+    /// The status answered, whether or not the answer arrived; 0 when the connection was closed instead.
     pub status: u16,
-}
-
-/// A scripted answer: given once to the first request that matches, instead of the real one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct Fault {
-    /// Only requests with this method; any when `None`.
-    pub method: Option<String>,
-    /// Only requests whose path and query contain this text, any case; any request of the Graph or Entra side when
-    /// empty.
-    pub path_contains: String,
-    /// Only requests with a token of this mailbox (user principal name); any when `None`.
-    pub mailbox: Option<String>,
-    /// How many matching requests to let through first.
-    pub skip: u32,
-    /// The status to answer; 0 lets the request through after `delay_ms`.
-    pub status: u16,
-    /// Headers to answer.
-    pub headers: Vec<(String, String)>,
-    /// The body to answer: a string as it is, anything else as JSON.
-    pub body: Value,
-    /// Milliseconds to wait before answering.
-    pub delay_ms: u64,
+    /// Whether it met a fault.
+    pub fault: bool,
 }
 
 /// Requests to Graph about one mailbox at the same time.
@@ -137,7 +117,7 @@ pub(crate) struct Inner {
     pub(crate) quirks: RwLock<Quirks>,
     pub(crate) auth: Mutex<Auth>,
     pub(crate) requests: Mutex<Vec<RecordedRequest>>,
-    pub(crate) faults: Mutex<VecDeque<Fault>>,
+    pub(crate) faults: Mutex<Faults>,
     pub(crate) in_flight: Mutex<BTreeMap<u32, InFlight>>,
     pub(crate) counter: AtomicU64,
     pub(crate) public_base: RwLock<Option<String>>,
@@ -259,6 +239,14 @@ impl Simulator {
     pub fn revoke_refresh_tokens(&self, mailbox: &str) -> Result<(), GraphError> {
         let number = self.mailbox_number(mailbox)?;
         lock(&self.0.auth).revoke(number);
+        Ok(())
+    }
+
+    /// Lets every refresh token of a mailbox expire: their next use answers `invalid_grant` (AADSTS700082).
+    pub fn expire_refresh_tokens(&self, mailbox: &str) -> Result<(), GraphError> {
+        let number = self.mailbox_number(mailbox)?;
+        let now = self.now();
+        lock(&self.0.auth).expire(number, now);
         Ok(())
     }
 
@@ -439,22 +427,6 @@ impl Simulator {
         *write(&self.0.public_base) = base;
     }
 
-    /// Queues a scripted answer behind those that wait already.
-    pub fn script_fault(&self, fault: Fault) {
-        lock(&self.0.faults).push_back(fault);
-    }
-
-    /// The scripted answers that were not used yet.
-    #[must_use]
-    pub fn pending_faults(&self) -> Vec<Fault> {
-        lock(&self.0.faults).iter().cloned().collect()
-    }
-
-    /// Drops the scripted answers that were not used yet.
-    pub fn clear_faults(&self) {
-        lock(&self.0.faults).clear();
-    }
-
     /// The requests received, oldest first; the newest 100,000 are kept.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
@@ -520,6 +492,12 @@ impl Simulator {
 
     pub(crate) fn unique(&self) -> u64 {
         self.0.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A mailbox's user principal name.
+    pub(crate) fn upn(&self, number: u32) -> Option<String> {
+        let world = read(&self.0.world);
+        world.mailbox(number).map(|mailbox| mailbox.upn.clone())
     }
 
     pub(crate) fn mailbox_number(&self, name: &str) -> Result<u32, GraphError> {

@@ -397,7 +397,7 @@ async fn switches_clock_faults_tokens_and_requests() {
     let seen = ok(&bench, Method::GET, "requests", Value::Null).await;
     assert_eq!(
         seen["value"][0],
-        json!({"method": "GET", "path": "/v1.0/me", "query": "", "prefer": "a=b, c=d", "authorized": true, "mailbox": MEGAN, "status": 200})
+        json!({"method": "GET", "path": "/v1.0/me", "query": "", "prefer": "a=b, c=d", "authorized": true, "fault": false, "mailbox": MEGAN, "status": 200})
     );
     assert_eq!(
         (&seen["value"][1]["status"], &seen["value"][2]["status"]),

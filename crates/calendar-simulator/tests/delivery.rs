@@ -201,8 +201,10 @@ async fn notifications_can_be_lost_repeated_late_and_reversed() {
             answer.json::<Value>().await.unwrap(),
         )
     };
-    let none =
-        json!({"dropEvery": 0, "duplicates": 0, "delayMs": 0, "reorderMs": 0, "visibleAfterMs": 0});
+    let none = json!({
+        "dropEvery": 0, "duplicates": 0, "delayMs": 0, "reorderMs": 0, "seed": 0, "lostPerMille": 0,
+        "doubledPerMille": 0, "latePerMille": 0, "lateMs": 0, "visibleAfterMs": 0,
+    });
     let answer = bench.http.get(&url).send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap(), none);
     assert_eq!(put(json!({"unknown": 1})).await.0, 400);

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{ALL_SCOPES, CODE_SECONDS, Code, Refusal, later, redeem, refresh, tenant};
+use crate::fault::Untruth;
 use crate::http::{Answer, Incoming};
 use crate::simulator::Simulator;
 use crate::{lock, render};
 
 /// Never given as scopes of an access token.
 const NOT_GRAPH: [&str; 1] = ["offline_access"];
+/// What is left of [`ALL_SCOPES`] without the rights to calendars.
+const WITHOUT_CALENDARS: &str = "openid profile email User.Read";
 
 impl Simulator {
     /// `/{tenant}/oauth2/v2.0/...`
@@ -205,7 +208,10 @@ impl Simulator {
                 ),
             ));
         }
-        let scope = graph_scope(asked);
+        let scope = match request.untruth {
+            Some(Untruth::FewerScopes) => WITHOUT_CALENDARS.to_owned(),
+            _ => graph_scope(asked),
+        };
         let access = auth.issue_access(&self.0.ids, mailbox, client, &scope, now);
         let seconds = auth.access_token_seconds;
         let mut answer = json!({
@@ -215,7 +221,11 @@ impl Simulator {
             "ext_expires_in": seconds,
             "access_token": access,
         });
-        if has("offline_access") {
+        if request.untruth == Some(Untruth::NoRefreshToken) {
+            if let Some(token) = field("refresh_token") {
+                auth.unuse(token);
+            }
+        } else if has("offline_access") {
             let token =
                 auth.issue_refresh(&self.0.ids, mailbox, &granted, Some(client.to_owned()), now);
             answer["refresh_token"] = token.into();

@@ -3,6 +3,7 @@
 use super::{Context, DEFAULT_PAGE, READ, READ_SHARED};
 use crate::delta::{self, Token};
 use crate::error::GraphError;
+use crate::fault::Untruth;
 use crate::http::Answer;
 use crate::render;
 
@@ -53,6 +54,11 @@ impl Context<'_> {
                         "Sync state data is invalid: it belongs to another folder.",
                     ));
                 }
+                // Seen of mailboxes of others: the first page came, the second one was denied.
+                let is_foreign = target.owner != self.session.mailbox;
+                if skip.is_some() && is_foreign && quirks.delegate_pages_denied {
+                    return Err(GraphError::denied());
+                }
                 token.check(mailbox).map_err(|mut error| {
                     if quirks.gone_with_location {
                         error.location = Some(format!(
@@ -70,7 +76,13 @@ impl Context<'_> {
         };
         let size = self.preferences.page_size.unwrap_or(DEFAULT_PAGE);
         let view = self.view(target.owner, true);
-        let page = delta::page(mailbox, log, &token, size, &view, &quirks);
+        let page = match self.request.untruth {
+            Some(Untruth::EmptyList) => delta::nothing(mailbox, &token),
+            untruth => {
+                let holes = untruth == Some(Untruth::Holes);
+                delta::page(mailbox, log, &token, size, &view, &quirks, holes)
+            }
+        };
         let (link, parameter) = if page.next.begins_round {
             ("@odata.deltaLink", "$deltatoken")
         } else {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Context, DEFAULT_PAGE, Folder, MAX_PAGE, READ, READ_SHARED};
 use crate::error::GraphError;
+use crate::fault::Untruth;
 use crate::http::Answer;
 use crate::model::Instance;
 use crate::render::{self, View};
@@ -55,6 +56,10 @@ impl Context<'_> {
                     })
                 })
                 .transpose()
+        };
+        let count = match self.request.untruth {
+            Some(Untruth::EmptyList) => 0,
+            _ => count,
         };
         let top = number("$top")?
             .or(self.preferences.page_size)

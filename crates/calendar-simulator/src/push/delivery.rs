@@ -22,6 +22,10 @@ const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 const VALIDATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The content type of notifications.
 const CONTENT: &str = "application/json";
+/// The code of every refusal of an address.
+pub(crate) const VALIDATION_ERROR: &str = "ValidationError";
+pub(crate) const NOT_REACHED: &str =
+    "Subscription validation request failed. The endpoint could not be reached.";
 /// No answer of a subscriber is read beyond this.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -266,9 +270,7 @@ impl Simulator {
         let status = outcome.as_ref().ok().map(|reply| reply.status);
         lock(&self.0.pushes).record(sending.record(status));
         let problem = match outcome {
-            Err(None) => {
-                "Subscription validation request failed. The endpoint could not be reached."
-            }
+            Err(None) => NOT_REACHED,
             Err(Some(_)) => "Subscription validation request timed out.",
             Ok(reply) if reply.status != 200 => {
                 "Subscription validation request failed. Notification endpoint must respond with 200 OK to validation request."
@@ -281,7 +283,7 @@ impl Simulator {
             }
             Ok(_) => return Ok(()),
         };
-        Err(GraphError::new(400, "ValidationError", problem))
+        Err(GraphError::new(400, VALIDATION_ERROR, problem))
     }
 
     /// The error says whether time ran out.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::Pushes;
 use super::queue::{LineKey, Notice};
+use crate::clock::later;
 use crate::entra::tenant;
-use crate::ids::{Kind, Reference};
+use crate::ids::{Kind, Reference, chance};
 use crate::lock;
 use crate::model::{Gone, Happened, Mailbox};
 use crate::quirks::Quirks;
@@ -221,27 +222,36 @@ impl Pushes {
     fn offer(&mut self, subscription: &str, body: Value, clock: Timestamp, now: Instant) {
         let faults = self.faults.clone();
         self.offered += 1;
-        if faults.drop_every > 0 && self.offered.is_multiple_of(u64::from(faults.drop_every)) {
+        let drawn = |label: &str, per_mille: u32| {
+            chance(faults.seed, label, &[self.offered]) % 1000 < u64::from(per_mille)
+        };
+        let is_dropped =
+            faults.drop_every > 0 && self.offered.is_multiple_of(u64::from(faults.drop_every));
+        if is_dropped || drawn("lost", faults.lost_per_mille) {
             self.counts.lost += 1;
             return;
         }
-        let wait = if faults.reorder_ms > 0 {
+        let mut wait = if faults.reorder_ms > 0 {
             faults.reorder_ms
         } else {
             faults.delay_ms
         };
+        if drawn("late", faults.late_per_mille) {
+            wait = wait.saturating_add(faults.late_ms);
+        }
+        let more = u32::from(drawn("doubled", faults.doubled_per_mille));
         let notice = Notice {
             body,
             url: None,
             queued_at: clock,
-            not_before: now + Duration::from_millis(wait),
+            not_before: later(now, Duration::from_millis(wait)),
             refused: false,
         };
         let key = LineKey {
             subscription: subscription.to_owned(),
             lifecycle: false,
         };
-        for _ in 0..=faults.duplicates {
+        for _ in 0..=faults.duplicates.saturating_add(more) {
             if faults.reorder_ms > 0 {
                 self.queue.add_reversed(key.clone(), notice.clone(), now);
             } else {
