@@ -112,7 +112,10 @@ impl OAuthError {
                 _ => FailureClass::Permanent,
             },
             Self::Status { status: 429, .. } => FailureClass::RateLimited,
-            Self::Status { status: 500.., .. }
+            Self::Status {
+                status: 408 | 425 | 500..,
+                ..
+            }
             | Self::Timeout
             | Self::Transport(_)
             | Self::Unreadable => FailureClass::Retryable,
@@ -400,6 +403,7 @@ mod tests {
             (refused("temporarily_unavailable"), Retryable, Retryable),
             (status(429), RateLimited, RateLimited),
             (status(503), Retryable, Retryable),
+            (status(408), Retryable, Retryable),
             (status(404), Permanent, Permanent),
             (OAuthError::Unreadable, Retryable, Retryable),
         ] {

@@ -45,7 +45,7 @@ impl MsGraph {
         token: &SecretString,
         target: Target,
         body: Value,
-    ) -> Result<(OffsetDateTime, Vec<u8>), GraphError> {
+    ) -> Result<(OffsetDateTime, Option<Vec<u8>>), GraphError> {
         let ask = async |lifetime| {
             let end = self.transport.now().saturating_add(lifetime);
             let mut body = body.clone();
@@ -83,7 +83,7 @@ impl MsGraph {
         let target = Target::service(["subscriptions"]);
         let (end, answer) = self.ask_longest(Method::POST, token, target, body).await?;
         let mut made: WireSubscription =
-            serde_json::from_slice(&answer).map_err(GraphError::unreadable)?;
+            serde_json::from_slice(&answer.unwrap_or_default()).map_err(GraphError::unreadable)?;
         made.resource.get_or_insert_with(|| RESOURCE.to_owned());
         // As it was asked for: the answer may spell it in another way.
         made.notification_url = Some(endpoint.notification_url.clone());
@@ -99,11 +99,15 @@ impl MsGraph {
         let (end, answer) = self
             .ask_longest(Method::PATCH, token, target, json!({}))
             .await?;
-        if answer.trim_ascii().is_empty() {
+        let Some(answer) = answer else {
             return Ok(end);
-        }
+        };
         let renewed: WireSubscription =
             serde_json::from_slice(&answer).map_err(GraphError::unreadable)?;
+        // Without either it is no subscription, and perhaps no answer of Graph.
+        if renewed.id.is_none() && renewed.expiration_date_time.is_none() {
+            return Err(GraphError::Unreadable { line: 0, column: 0 });
+        }
         Ok(expiration(&renewed).unwrap_or(end))
     }
 }

@@ -14,8 +14,6 @@ use graph_rs_sdk::http::{Body, BodyRead, Method, Proxy};
 use graph_rs_sdk::{GraphClient, GraphClientConfiguration};
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 use url::Url;
 
 use crate::config::{MicrosoftConfig, MicrosoftConfigError, is_loopback};
@@ -148,28 +146,32 @@ impl Transport {
         let prefer =
             format!(r#"{IMMUTABLE_IDS}, outlook.timezone="UTC", odata.maxpagesize={page_size}"#);
         let headers = headers(token, &prefer)?;
-        self.send(Method::GET, token, mailbox, target, headers, None)
-            .await
+        let (_, body) = self
+            .send(Method::GET, token, mailbox, target, headers, None)
+            .await?;
+        Ok(body)
     }
 
     /// Sends a request that changes something on behalf of the user, with a JSON body where there is
-    /// one.
+    /// one. Gives `None` where the answer says that it has no body (202, 204).
     pub(crate) async fn change(
         &self,
         method: Method,
         token: &SecretString,
         target: Target,
         body: Option<String>,
-    ) -> Result<Vec<u8>, GraphError> {
+    ) -> Result<Option<Vec<u8>>, GraphError> {
         let mut headers = headers(token, IMMUTABLE_IDS)?;
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        self.send(method, token, &Mailbox::Own, target, headers, body)
-            .await
+        let (status, body) = self
+            .send(method, token, &Mailbox::Own, target, headers, body)
+            .await?;
+        Ok(Some(body).filter(|body| !matches!(status, 202 | 204) || !body.is_empty()))
     }
 
-    /// Sends a request and reads the answer. Waits while the mailbox has its limit of requests under
+    /// Sends a request and reads the answer: its status and body. Waits while the mailbox has its limit of requests under
     /// way. Never tries again: that is for the caller, who knows the pass.
     async fn send(
         &self,
@@ -179,12 +181,12 @@ impl Transport {
         target: Target,
         headers: HeaderMap,
         body: Option<String>,
-    ) -> Result<Vec<u8>, GraphError> {
+    ) -> Result<(u16, Vec<u8>), GraphError> {
         let _permit = self.limits.acquire(token, mailbox).await;
         let timer = RequestTimer::start();
         let answer = self.exchange(method, mailbox, target, headers, body).await;
         timer.end(match &answer {
-            Ok(_) => Ok(200),
+            Ok((status, _)) => Ok(*status),
             Err(GraphError::Answer(answer)) => Ok(answer.status),
             Err(error) => Err(matches!(error, GraphError::Timeout)),
         });
@@ -198,7 +200,7 @@ impl Transport {
         target: Target,
         headers: HeaderMap,
         body: Option<String>,
-    ) -> Result<Vec<u8>, GraphError> {
+    ) -> Result<(u16, Vec<u8>), GraphError> {
         // As a stream the body cannot be sent twice, so no redirect takes it to another host.
         let body = body.map(|body| BodyRead::from(Body::wrap(body)));
         let mut handler = self.client.custom(method, body);
@@ -261,7 +263,7 @@ impl Transport {
         }
         let status = response.status();
         if status.is_success() {
-            return Ok(body);
+            return Ok((status.as_u16(), body));
         }
         let answer = GraphAnswer::read(
             status.as_u16(),
@@ -325,16 +327,15 @@ fn transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Grap
     GraphError::Transport(error.into())
 }
 
-const HTTP_DATE: &[BorrowedFormatItem<'static>] = format_description!(
-    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-);
-
 /// Retry-After (RFC 9110 section 10.2.3) as seconds or a date; a date counts from the answer's own
 /// `Date`, so that a clock that differs from the service's does not matter, else from `now`.
 pub(crate) fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        // More seconds than can be counted.
+        Err(_) if is_number => MAX_RETRY_AFTER,
         Err(_) => {
             let sent = headers
                 .get(DATE)
@@ -346,10 +347,10 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Du
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
+/// Any of the three forms of RFC 9110 section 5.6.7.
 fn http_date(text: &str) -> Option<OffsetDateTime> {
-    time::PrimitiveDateTime::parse(text, HTTP_DATE)
-        .ok()
-        .map(time::PrimitiveDateTime::assume_utc)
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(OffsetDateTime::from(date))
 }
 
 #[cfg(test)]
@@ -365,6 +366,9 @@ mod tests {
             ("7", None, Some(7)),
             (" 0 ", None, Some(0)),
             ("86400", None, Some(3600)),
+            ("999999999999999999999999", None, Some(3600)),
+            ("Monday, 05-Jan-26 09:00:30 GMT", None, Some(30)),
+            ("Mon Jan  5 09:00:30 2026", None, Some(30)),
             ("Mon, 05 Jan 2026 09:00:30 GMT", None, Some(30)),
             ("Mon, 05 Jan 2026 08:00:00 GMT", None, Some(0)),
             ("Tue, 06 Jan 2026 09:00:00 GMT", None, Some(3600)),

@@ -106,9 +106,16 @@ async fn retry_after_comes_in_every_form() {
     let bench = Bench::calm().await;
     for (header, expected) in [
         (Some("7"), Some(7)),
+        (Some("0"), Some(0)),
         (Some("100000"), Some(3600)),
+        (Some("999999999999999999999999999999"), Some(3600)),
         // Forty seconds after the clock that the adapter was given, unless the answer has a date.
         (Some("Sun, 01 Mar 2026 12:00:40 GMT"), Some(40)),
+        (Some("Fri, 31 Dec 9999 23:59:59 GMT"), Some(3600)),
+        (Some("Sun, 01 Mar 2026 11:00:00 GMT"), Some(0)),
+        // The two older forms of RFC 9110 section 5.6.7.
+        (Some("Sunday, 01-Mar-26 12:00:40 GMT"), Some(40)),
+        (Some("Sun Mar  1 12:00:40 2026"), Some(40)),
         (Some("in a while"), None),
         (None, None),
     ] {

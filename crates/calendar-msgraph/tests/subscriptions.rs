@@ -299,8 +299,6 @@ async fn renewing_gives_the_new_end() {
             made("s-1", "2026-03-05T00:00:00Z").to_string(),
             datetime!(2026-03-05 00:00 UTC),
         ),
-        (200, String::new(), asked_for),
-        (200, "\r\n".to_owned(), asked_for),
         (204, String::new(), asked_for),
         (202, String::new(), asked_for),
     ] {
@@ -316,12 +314,13 @@ async fn renewing_gives_the_new_end() {
             json!({"expirationDateTime": "2026-03-08T11:50:00Z"})
         );
     }
-    for body in ["{}", r#"{"expirationDateTime":"soon"}"#] {
+    for body in [r#"{"id":"s-1"}"#, r#"{"expirationDateTime":"soon"}"#] {
         server.answer(200, body);
         let end = graph.renew(&token(), "s-1").await.unwrap();
         assert_eq!(end, datetime!(2026-03-08 11:50 UTC), "{body}");
     }
-    for body in ["5", "<html>"] {
+    // Perhaps nobody at Graph has heard of it: to renew once more does no harm.
+    for body in ["5", "<html>", "", "\r\n", "{}", r#"{"unexpected":true}"#] {
         server.answer(200, body);
         let error = graph.renew(&token(), "s-1").await.unwrap_err();
         assert_eq!(

@@ -55,13 +55,31 @@ impl Bench {
         Self::with(Quirks::none(), |_| {}).await
     }
 
+    /// With the protocol alone, no push sent and no address asked.
+    pub async fn manual() -> Self {
+        let options = Options {
+            quirks: Quirks::none(),
+            manual: true,
+            ..Options::default()
+        };
+        let bench = Self::of(options, |_| {}).await;
+        // As the adapter's clock.
+        let now = calendar_simulator::jiff::Timestamp::from_second(NOW.unix_timestamp());
+        bench.server.set_clock(now.unwrap(), true);
+        let token = SecretString::from(bench.server.issue_access_token(ADA).unwrap());
+        Self { token, ..bench }
+    }
+
     pub async fn with(quirks: Quirks, change: impl FnOnce(&mut MicrosoftConfig)) -> Self {
-        let server = Server::start(Options {
+        let options = Options {
             quirks,
             ..Options::default()
-        })
-        .await
-        .unwrap();
+        };
+        Self::of(options, change).await
+    }
+
+    async fn of(options: Options, change: impl FnOnce(&mut MicrosoftConfig)) -> Self {
+        let server = Server::start(options).await.unwrap();
         server
             .create_mailbox(ADA, "Ada", "W. Europe Standard Time")
             .unwrap();
