@@ -322,6 +322,4 @@ pub struct PassFailure {
     pub code: String,
     /// When to try again.
     pub retry_at: OffsetDateTime,
-    /// The pass has to begin anew, full: its cursor or the sync token is no longer good.
-    pub restart: bool,
 }

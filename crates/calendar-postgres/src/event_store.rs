@@ -354,6 +354,17 @@ impl EventStore for PgEventStore {
         Ok(end::unseen(&mut pooled, connection, pass).await?)
     }
 
+    async fn restart(
+        &self,
+        lease: &Lease,
+        connection: ConnectionId,
+        pass: &Pass,
+        now: OffsetDateTime,
+    ) -> PortResult<()> {
+        let mut pooled = self.database.get().await?;
+        Ok(end::restart(&mut pooled, lease, connection, pass, now).await?)
+    }
+
     async fn finish(
         &self,
         lease: &Lease,

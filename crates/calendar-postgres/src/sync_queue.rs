@@ -432,7 +432,6 @@ impl SyncQueue for PgSyncQueue {
         failure: PassFailure,
         now: OffsetDateTime,
     ) -> PortResult<()> {
-        // Without its sync token, the next pass over a connection is a full one.
         let sql = concat!(
             "WITH fence AS MATERIALIZED (
                 SELECT c.id FROM calendar_accounts AS a
@@ -440,28 +439,13 @@ impl SyncQueue for PgSyncQueue {
                 JOIN calendar_sync_states AS s ON s.connection_id = c.id
                 WHERE ",
             lease_holds!(),
-            "   FOR KEY SHARE OF a FOR NO KEY UPDATE OF c, s
+            "   FOR KEY SHARE OF a FOR NO KEY UPDATE OF s
             ), state AS (
                 UPDATE calendar_sync_states AS s SET
                     failure_count = s.failure_count + 1, last_error_code = left($5, 100),
-                    last_error_at = $6, due_at = $7, updated_at = $6,
-                    pass_id = CASE WHEN $8 THEN NULL ELSE s.pass_id END,
-                    pass_kind = CASE WHEN $8 THEN NULL ELSE s.pass_kind END,
-                    pass_cursor = CASE WHEN $8 THEN NULL ELSE s.pass_cursor END,
-                    pass_sync_token = CASE WHEN $8 THEN NULL ELSE s.pass_sync_token END,
-                    pass_window_start = CASE WHEN $8 THEN NULL ELSE s.pass_window_start END,
-                    pass_window_end = CASE WHEN $8 THEN NULL ELSE s.pass_window_end END,
-                    pass_started_at = CASE WHEN $8 THEN NULL ELSE s.pass_started_at END,
-                    pass_pages = CASE WHEN $8 THEN 0 ELSE s.pass_pages END,
-                    pass_touched_series = s.pass_touched_series AND NOT $8
+                    last_error_at = $6, due_at = $7, updated_at = $6
                 FROM fence WHERE s.connection_id = fence.id
                 RETURNING 1
-            ), token AS (
-                UPDATE calendar_connections AS c SET sync_token = NULL, updated_at = $6
-                FROM fence WHERE c.id = fence.id AND $8
-            ), seen AS (
-                DELETE FROM sync_pass_seen AS p USING fence
-                WHERE p.calendar_connection_id = fence.id AND $8
             )
             SELECT count(*) AS count FROM state"
         );
@@ -471,7 +455,6 @@ impl SyncQueue for PgSyncQueue {
             .bind::<Text, _>(failure.code.replace('\0', ""))
             .bind::<Timestamptz, _>(now)
             .bind::<Timestamptz, _>(failure.retry_at)
-            .bind::<Bool, _>(failure.restart)
             .row(&mut connection)
             .await?;
         Ok(Count::or_lease_lost(failed)?)

@@ -102,9 +102,15 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 None => self.fetch(&from).await,
             };
             let page = match fetched {
-                Err(error) if refuses_the_cursor(&error, &from) && !self.restarted => {
+                Err(error) if refuses_the_cursor(&error, &from) => {
                     tracing::info!(connection_id = %self.connection.id, code = %error.code, "the cursor is no longer good: full pass");
-                    self.pass = full_pass(self.settings, self.clock.now());
+                    let now = self.clock.now();
+                    let (lease, id) = (&self.access.lease, self.connection.id);
+                    self.events.restart(lease, id, &self.pass, now).await?;
+                    if self.restarted {
+                        return Err(error);
+                    }
+                    self.pass = full_pass(self.settings, now);
                     self.restarted = true;
                     continue;
                 }

@@ -351,7 +351,6 @@ impl SyncAccount {
         let failure = PassFailure {
             code: error.code.clone(),
             retry_at: self.clock.now() + wait,
-            restart: error.class == FailureClass::NeedsResync,
         };
         if let Err(error) = self
             .queue

@@ -307,9 +307,7 @@ async fn a_pass_that_died_goes_on_where_it_was() {
     ports
         .queue
         .expect_fail()
-        .withf(|_, _, failure, _| {
-            !failure.restart && failure.code == "scripted" && failure.retry_at > NOW
-        })
+        .withf(|_, _, failure, _| failure.code == "scripted" && failure.retry_at > NOW)
         .times(1)
         .returning(|_, _, _, _| Ok(()));
     let reports = ports
@@ -328,10 +326,16 @@ async fn a_lost_cursor_becomes_a_full_pass_at_once() {
         (at("delta"), Err(FailureClass::NeedsResync)),
         (ChangesFrom::Start(window()), Err(FailureClass::NeedsResync)),
     ]);
+    // Forgotten before the full pass reads, so that nobody takes the connection for up to date; and again.
+    ports
+        .events
+        .expect_restart()
+        .withf(|lease, _, _, _| lease.fence == 7)
+        .times(2)
+        .returning(|_, _, _, _| Ok(()));
     ports
         .queue
         .expect_fail()
-        .withf(|_, _, failure, _| failure.restart)
         .times(1)
         .returning(|_, _, _, _| Ok(()));
     let reports = ports.run(synced_connection()).await;
@@ -706,7 +710,7 @@ async fn a_missing_key_is_the_operators_matter_and_waits_for_it() {
         ports
             .queue
             .expect_fail()
-            .withf(move |_, _, failure, _| failure.code == code && !failure.restart)
+            .withf(move |_, _, failure, _| failure.code == code)
             .times(1)
             .returning(|_, _, _, _| Ok(()));
         let tokens = StoredTokens::Unreadable(code);

@@ -55,6 +55,16 @@ pub trait EventStore: Send + Sync {
     /// What a full pass has not seen of its window.
     async fn unseen(&self, connection: ConnectionId, pass: &Pass) -> PortResult<UnseenReport>;
 
+    /// Forgets the sync token and how far the pass has come, because the provider takes its cursor no more: the
+    /// next pass is a full one, and until it has ended the connection is not up to date.
+    async fn restart(
+        &self,
+        lease: &Lease,
+        connection: ConnectionId,
+        pass: &Pass,
+        now: OffsetDateTime,
+    ) -> PortResult<()>;
+
     /// Ends a pass: the unseen, the sync token and its window, when the next is due. Returns how many
     /// rows were removed.
     async fn finish(

@@ -32,8 +32,7 @@ pub trait SyncQueue: Send + Sync {
     /// Prolongs a lease by `ttl`. MUST refuse a stale lease.
     async fn heartbeat(&self, lease: &Lease, ttl: Duration) -> PortResult<()>;
 
-    /// Records that a pass did not end; the checkpoint stays unless the pass has to restart. MUST
-    /// refuse a stale lease.
+    /// Records that a pass did not end; the checkpoint stays. MUST refuse a stale lease.
     async fn fail(
         &self,
         lease: &Lease,

@@ -65,6 +65,27 @@ const FINISH: &str = concat!(
     SELECT count(*) AS count FROM state"
 );
 
+/// `$7` now.
+const RESTART: &str = concat!(
+    "WITH ",
+    fence!(),
+    ", state AS (
+        UPDATE calendar_sync_states AS s SET
+            pass_id = NULL, pass_kind = NULL, pass_cursor = NULL, pass_sync_token = NULL,
+            pass_window_start = NULL, pass_window_end = NULL, pass_started_at = NULL,
+            pass_pages = 0, pass_touched_series = false, updated_at = $7
+        FROM fence WHERE s.connection_id = fence.connection_id
+        RETURNING 1
+    ), connection AS (
+        UPDATE calendar_connections AS c SET sync_token = NULL, updated_at = $7
+        FROM fence WHERE c.id = fence.connection_id
+    ), seen AS (
+        DELETE FROM sync_pass_seen AS p USING fence
+        WHERE p.calendar_connection_id = fence.connection_id
+    )
+    SELECT count(*) AS count FROM state"
+);
+
 /// The condition that `calendar_events AS e` overlaps the window from `$3` to `$4`.
 macro_rules! in_window {
     () => {
@@ -162,6 +183,21 @@ pub(super) async fn unseen(
         unseen: u64::try_from(row.unseen).unwrap_or(0),
         masters: row.masters.into_iter().map(ProviderEventId).collect(),
     }))
+}
+
+/// Forgets the sync token and the pass.
+pub(super) async fn restart(
+    connection: &mut AsyncPgConnection,
+    lease: &Lease,
+    id: ConnectionId,
+    pass: &Pass,
+    now: OffsetDateTime,
+) -> Result<(), PgError> {
+    let restarted = bind_fence(Statement::new(RESTART), lease, id, Some(pass))
+        .bind::<Timestamptz, _>(now)
+        .row(connection)
+        .await?;
+    Count::or_lease_lost(restarted)
 }
 
 /// Whether what comes after a page needs more than the one statement of [`settle`].

@@ -365,7 +365,6 @@ async fn a_connection_shows_how_it_is_doing() {
     let failure = PassFailure {
         code: "timeout".to_owned(),
         retry_at: NOW,
-        restart: false,
     };
     world
         .queue

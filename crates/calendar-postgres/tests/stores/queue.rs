@@ -215,6 +215,8 @@ async fn all_refused(synced: &Synced<'_>) {
         .correct_series(&lease, id, Vec::new(), NOW)
         .await;
     assert_eq!(code(corrected), "lease_lost");
+    let restarted = world.events.restart(&lease, id, &full, NOW).await;
+    assert_eq!(code(restarted), "lease_lost");
     assert_eq!(synced.tuples().await, before);
     assert_eq!(
         world
@@ -233,7 +235,6 @@ async fn account_refused(synced: &Synced<'_>) {
     let failure = PassFailure {
         code: "x".to_owned(),
         retry_at: NOW,
-        restart: true,
     };
     assert_eq!(code(world.queue.heartbeat(&lease, TTL).await), "lease_lost");
     assert_eq!(
@@ -407,17 +408,16 @@ async fn requests_are_for_ones_own_live_connections() {
 }
 
 #[tokio::test]
-async fn a_failed_pass_keeps_its_checkpoint_unless_it_restarts() {
+async fn a_failed_pass_keeps_its_checkpoint_and_a_lost_cursor_does_not() {
     let world = World::new().await;
     let synced = world.synced_user().await;
     synced.full(Vec::new()).await;
     let mut delta = pass(PassKind::Delta);
     synced.page(&mut delta, vec![single("one", 3)]).await;
     let retry_at = NOW + Span::minutes(1);
-    let failure = |restart| PassFailure {
+    let failure = PassFailure {
         code: "timeout".to_owned(),
         retry_at,
-        restart,
     };
     let reclaim = |lease| {
         let world = &world;
@@ -429,7 +429,7 @@ async fn a_failed_pass_keeps_its_checkpoint_unless_it_restarts() {
     };
     world
         .queue
-        .fail(&synced.lease, synced.id, failure(false), NOW)
+        .fail(&synced.lease, synced.id, failure.clone(), NOW)
         .await
         .unwrap();
     let claim = reclaim(synced.lease).await;
@@ -437,8 +437,14 @@ async fn a_failed_pass_keeps_its_checkpoint_unless_it_restarts() {
     assert_eq!((due.failure_count, due.pass.as_ref()), (1, Some(&delta)));
     assert_eq!(due.synced, Some((Cursor("token".to_owned()), window())));
     world
+        .events
+        .restart(&claim.lease, synced.id, &delta, NOW)
+        .await
+        .unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM sync_pass_seen").await, 0);
+    world
         .queue
-        .fail(&claim.lease, synced.id, failure(true), NOW)
+        .fail(&claim.lease, synced.id, failure, NOW)
         .await
         .unwrap();
     let claim = reclaim(claim.lease).await;
