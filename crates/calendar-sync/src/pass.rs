@@ -25,6 +25,10 @@ const SERIES_AT_ONCE: u32 = 100;
 /// Fewer unseen events than this are removed without a second look.
 const REMOVALS_NEVER_SUSPICIOUS: u64 = 20;
 
+/// So many passes in a row may fail because a page names a master that is not found; then its occurrences are
+/// passed over, so that the rest of the calendar is not held up.
+const MASTER_ATTEMPTS: u32 = 3;
+
 /// A pass over one connection, under way.
 pub(crate) struct PassRun<'a, 'p> {
     pub(crate) connection: &'a DueConnection,
@@ -250,6 +254,11 @@ impl<'a, 'p> PassRun<'a, 'p> {
             for master in &unknown {
                 match self.event(master).await? {
                     Some(change) => changes.push(change),
+                    // The page was shown by a replica that knows it, so others will soon.
+                    None if self.connection.failure_count < MASTER_ATTEMPTS => {
+                        let class = FailureClass::Retryable;
+                        return Err(PortError::new(class, "master_not_found"));
+                    }
                     None => needed.retain(|id| id != master),
                 }
             }

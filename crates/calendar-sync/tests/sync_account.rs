@@ -420,7 +420,32 @@ async fn a_master_that_is_neither_in_the_page_nor_stored_is_fetched() {
         .expect_fail()
         .times(1)
         .returning(|_, _, _, _| Ok(()));
-    ports.run(synced_connection()).await;
+    let connection = DueConnection {
+        failure_count: 3,
+        ..synced_connection()
+    };
+    ports.run(connection).await;
+}
+
+#[tokio::test]
+async fn a_master_that_is_not_found_is_asked_for_again_before_its_occurrences_are_passed_over() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(
+        at("delta"),
+        page(vec![occurrence("M1", "M")], done("d2")),
+    )]);
+    ports
+        .events
+        .expect_unknown_masters()
+        .returning(|_, masters| Ok(masters.to_vec()));
+    ports.reader.expect_event().returning(|_, _, _| Ok(None));
+    ports
+        .queue
+        .expect_fail()
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    let reports = ports.run(synced_connection()).await;
+    assert_eq!(reports[0].outcome, Err("master_not_found".to_owned()));
 }
 
 #[tokio::test]
