@@ -51,6 +51,10 @@ const CARGO: &[(&str, &str)] = &[
     ),
     ("cargo xtask codegen --check", "`cargo xtask ci` runs it"),
     (
+        "cargo xtask conformance",
+        "`cargo xtask ci` makes the same page of its own run",
+    ),
+    (
         "cargo xtask fuzz-api --max-examples 500",
         "takes minutes and Python: a command of its own",
     ),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::postgres::Postgres;
 use crate::process::ProcessGroup;
 use crate::test::cargo;
-use crate::{arrows, codegen, database, dev, migrate, test};
+use crate::{arrows, codegen, conformance, database, dev, migrate, test};
 
 pub(crate) async fn run() -> Result<()> {
     let began = Instant::now();
@@ -42,7 +42,11 @@ pub(crate) async fn run() -> Result<()> {
         each_migration(&server),
     )
     .await?;
-    step(&mut times, "tests", test::run(&[])).await?;
+    step(&mut times, "tests", async {
+        let output = test::run_and_collect(&[]).await?;
+        conformance::update(&output, true)
+    })
+    .await?;
     let doc = ["--workspace", "--no-deps", "--all-features", "--quiet"];
     let strict = [("RUSTDOCFLAGS", "-D warnings")];
     step(&mut times, "documentation", run_cargo("doc", &doc, &strict)).await?;

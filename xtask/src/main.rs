@@ -9,6 +9,7 @@
 mod arrows;
 mod ci;
 mod codegen;
+mod conformance;
 mod database;
 mod debian;
 mod dev;
@@ -51,6 +52,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run the conformance scenarios and write docs/conformance.md.
+    Conformance {
+        /// Write nothing; fail when the page says anything else.
+        #[arg(long)]
+        check: bool,
+    },
     /// Try the running API with schemathesis, against what its contract says.
     FuzzApi(fuzz_api::Options),
 }
@@ -85,6 +92,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run().await,
         Command::Migrate(command) => migrate::run(command).await,
         Command::Codegen { check } => codegen::run(check).await,
+        Command::Conformance { check } => conformance::run(check).await,
         Command::FuzzApi(options) => fuzz_api::run(options).await,
     }
 }

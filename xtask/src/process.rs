@@ -6,7 +6,7 @@ use std::process::{Command as StdCommand, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +40,11 @@ impl ProcessGroup {
     /// What it was called at its start.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it prints, when its stdout is piped; once.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Whether the process has ended by itself.

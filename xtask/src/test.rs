@@ -1,9 +1,11 @@
 //! `cargo xtask test`: every test, with a PostgreSQL and the service's programs.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::Result;
 use cargo_metadata::MetadataCommand;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::postgres::Postgres;
@@ -20,6 +22,17 @@ const SCENARIOS: &str = "calendar-e2e";
 
 /// Runs `cargo test` with `arguments`, over the whole workspace unless they name a package.
 pub(crate) async fn run(arguments: &[String]) -> Result<()> {
+    run_into(arguments, None).await
+}
+
+/// The same, and gives what the tests printed.
+pub(crate) async fn run_and_collect(arguments: &[String]) -> Result<String> {
+    let mut output = String::new();
+    run_into(arguments, Some(&mut output)).await?;
+    Ok(output)
+}
+
+async fn run_into(arguments: &[String], output: Option<&mut String>) -> Result<()> {
     let server = Postgres::start().await?;
     let packages = packages(arguments);
     let is_release = own(arguments).any(|word| word == "--release" || word == "-r");
@@ -48,9 +61,21 @@ pub(crate) async fn run(arguments: &[String]) -> Result<()> {
     test.args(arguments)
         .env("DATABASE_URL", server.url())
         .env("CALENDAR_E2E_BIN_DIR", program_directory(is_release)?);
-    ProcessGroup::spawn("cargo test", &mut test)?
-        .success()
-        .await
+    if output.is_some() {
+        test.stdout(Stdio::piped());
+    }
+    let mut test = ProcessGroup::spawn("cargo test", &mut test)?;
+    if let Some(output) = output
+        && let Some(stdout) = test.stdout()
+    {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(line) = lines.next_line().await? {
+            println!("{line}");
+            output.push_str(&line);
+            output.push('\n');
+        }
+    }
+    test.success().await
 }
 
 /// The packages that `arguments` name, in each of cargo's spellings.

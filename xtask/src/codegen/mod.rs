@@ -14,6 +14,8 @@ use crate::postgres::Postgres;
 use crate::test::cargo;
 use crate::{database, migrate, workspace};
 
+const COMMAND: &str = "cargo xtask codegen";
+
 pub(crate) async fn run(check: bool) -> Result<()> {
     let catalog = read_catalog().await?;
     let generated = [
@@ -23,12 +25,13 @@ pub(crate) async fn run(check: bool) -> Result<()> {
         ),
         ("docs/database.md", database_md::render(&catalog)?),
     ];
-    write(&generated, check)?;
+    write(&generated, check, COMMAND)?;
     // After schema.rs: with a stale one the program may not compile.
-    write(&[("docs/openapi.json", contract().await?)], check)
+    write(&[("docs/openapi.json", contract().await?)], check, COMMAND)
 }
 
-fn write(generated: &[(&str, String)], check: bool) -> Result<()> {
+/// Writes generated files, or says which are stale and which command writes them.
+pub(crate) fn write(generated: &[(&str, String)], check: bool, command: &str) -> Result<()> {
     let mut stale = Vec::new();
     for (path, text) in generated {
         let file = workspace::root().join(path);
@@ -43,10 +46,7 @@ fn write(generated: &[(&str, String)], check: bool) -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!(
-            "stale: {}; run `cargo xtask codegen` and commit",
-            stale.join(", ")
-        );
+        bail!("stale: {}; run `{command}` and commit", stale.join(", "));
     }
     Ok(())
 }
