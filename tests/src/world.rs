@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use calendar_postgres::testing::TestDatabase;
+use calendar_simulator::jiff::Timestamp;
 use calendar_simulator::{Options, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,6 +16,22 @@ use crate::{Answer, Binary, Http, Process};
 
 /// How long anything may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Subscriptions on as many accounts, without anybody behind them.
+const SUBSCRIPTIONS: &str = "
+    WITH numbers AS (SELECT n, gen_random_uuid() AS account, gen_random_uuid() AS connection
+            FROM generate_series(1, $1::bigint) AS n),
+        somebody AS (INSERT INTO users (email) VALUES ('load@example.com') RETURNING id),
+        accounts AS (INSERT INTO calendar_accounts (id, user_id, provider, provider_user_id, push_due_at)
+            SELECT account, somebody.id, 'MICROSOFT', 'user-' || n, NULL FROM numbers, somebody),
+        connections AS (INSERT INTO calendar_connections (id, user_id, provider, calendar_id, account_id)
+            SELECT connection, somebody.id, 'MICROSOFT', 'calendar-' || n, account FROM numbers, somebody),
+        states AS (INSERT INTO calendar_sync_states (connection_id, account_id, due_at)
+            SELECT connection, account, 'infinity' FROM numbers)
+    INSERT INTO webhook_subscriptions (calendar_connection_id, account_id, provider, subscription_id,
+            client_state, expiration_datetime)
+        SELECT connection, account, 'MICROSOFT', 'subscription-' || n, 'sha256:' || encode(sha256(('state-' || n)::bytea), 'hex'), now() + interval '6 days'
+        FROM numbers";
 
 /// A database, a simulator and the binaries in front of it.
 pub struct World {
@@ -91,6 +108,43 @@ impl World {
                 .is_some_and(|answer| answer.status == 200)
         })
         .await;
+    }
+
+    /// Asks the worker to stop, and waits until it has.
+    pub async fn stop_worker(&mut self) {
+        self.worker.signal("TERM").await;
+        assert!(self.worker.end(PATIENCE).await.success());
+    }
+
+    /// Starts a worker in place of one that ended.
+    pub fn start_worker(&mut self) {
+        self.worker = Process::start(Binary::Worker, &[], &self.environment);
+    }
+
+    /// A mailbox at the provider, and a user who is signed in here.
+    pub async fn mailbox_and_user(&self, mailbox: &str) -> User {
+        self.simulator
+            .create_mailbox(mailbox, "Somebody", "W. Europe Standard Time")
+            .expect("its name is free");
+        self.user(&mailbox.replace("contoso", "home")).await
+    }
+
+    /// Stores so many subscriptions, each of an account of its own, without anybody behind them: `subscription-1` with
+    /// the client state `state-1`, and so on.
+    pub async fn subscribe_nobody(&self, count: i64) {
+        let client = self.database.connect().await;
+        client.execute(SUBSCRIPTIONS, &[&count]).await.expect("SQL");
+        client.batch_execute("ANALYZE").await.expect("SQL");
+    }
+
+    /// One number of the api's metrics: `name{label="value"}`, labels in the order of the text. Zero where it is missing.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let metrics = self.call(None, Method::GET, "/metrics", None).await;
+        let lines = metrics.text.lines();
+        let mut values = lines.filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values
+            .next()
+            .map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     async fn try_call(
@@ -245,6 +299,20 @@ impl World {
                 None => return events,
             }
         }
+    }
+
+    /// What a mirror is told of events that changed after `since`: those that are there, and the ids of
+    /// those that are not any more.
+    pub async fn told_since(&self, user: &User, since: &str) -> (Vec<Value>, BTreeSet<String>) {
+        let query = format!("updated_since={since}&include_deleted=true");
+        let events = self.events(user, &query).await;
+        let (gone, mut there): (Vec<_>, Vec<_>) = events
+            .into_iter()
+            .partition(|event| event["deleted_at"].is_string());
+        // `updated_since` includes the instant itself.
+        let instant = |text: &str| text.parse::<Timestamp>().expect("RFC 3339");
+        there.retain(|event| instant(&text(&event["updated_at"])) > instant(since));
+        (there, gone.iter().map(|event| text(&event["id"])).collect())
     }
 
     /// What the API shows of a connection between two instants (RFC 3339, `Z`).

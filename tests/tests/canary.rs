@@ -285,7 +285,7 @@ fn fault(path: &str, status: u16) -> Fault {
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one world goes through every flow")]
-async fn no_secret_and_no_text_stands_where_it_must_not() {
+async fn t47_no_secret_and_no_text_stands_where_it_must_not() {
     let mut heard = Heard::start().await;
     let mut secrets = Secrets::default();
     for (mailbox, name) in [(MAILBOX, "Ann"), (BOSS, "Boss")] {

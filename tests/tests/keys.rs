@@ -56,7 +56,7 @@ fn refreshes(world: &World) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_was_killed_goes_on_and_then_the_old_key_can_go() {
+async fn t47_a_rotation_that_was_killed_goes_on_and_then_the_old_key_can_go() {
     let options = Options {
         access_token_seconds: 2,
         ..Options::default()

@@ -5,47 +5,17 @@
     reason = "for tests: what fails here fails the test"
 )]
 
-use calendar_e2e::{User, World, eventually};
-use calendar_simulator::jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use calendar_e2e::{User, World, daily, day, eventually, midnight, timed};
+use calendar_simulator::jiff::{Timestamp, ToSpan, tz::TimeZone};
 use calendar_simulator::{OccurrenceChange, demo};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const MAILBOX: &str = "ann@contoso.example";
 
-/// Today at the simulator, `days` ahead, as the date in UTC.
-fn day(world: &World, days: i64) -> Date {
-    world.simulator.now().to_zoned(TimeZone::UTC).date() + days.days()
-}
-
-fn midnight(date: Date) -> String {
-    format!("{date}T00:00:00Z")
-}
-
-fn timed(subject: &str, date: Date, hour: u8) -> Value {
-    json!({
-        "subject": subject,
-        "start": {"dateTime": format!("{date}T{hour:02}:00:00"), "timeZone": "UTC"},
-        "end": {"dateTime": format!("{date}T{hour:02}:30:00"), "timeZone": "UTC"},
-    })
-}
-
-fn daily(subject: &str, date: Date) -> Value {
-    let mut event = timed(subject, date, 9);
-    event["recurrence"] = json!({
-        "pattern": {"type": "daily", "interval": 1},
-        "range": {"type": "noEnd", "startDate": date.to_string()},
-    });
-    event
-}
-
 async fn world_with_mailbox() -> (World, User) {
     let world = World::start().await;
-    world
-        .simulator
-        .create_mailbox(MAILBOX, "Ann Example", "W. Europe Standard Time")
-        .unwrap();
-    let user = world.user("ann@example.com").await;
+    let user = world.mailbox_and_user(MAILBOX).await;
     (world, user)
 }
 
@@ -135,13 +105,13 @@ async fn the_demo_calendar_is_the_same_on_both_sides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_reach_the_api_under_the_same_id() {
     let (world, user) = world_with_mailbox().await;
-    let (today, next) = (day(&world, 0), day(&world, 1));
+    let (today, next) = (day(&world.simulator, 0), day(&world.simulator, 1));
     let id = world
         .simulator
         .create_event(MAILBOX, None, &timed("First", next, 10))
         .unwrap();
     let connection = world.connect_primary(&user, MAILBOX).await;
-    let (from, to) = (midnight(today), midnight(day(&world, 7)));
+    let (from, to) = (midnight(today), midnight(day(&world.simulator, 7)));
     world
         .converge(&user, &connection, MAILBOX, &from, &to)
         .await;
@@ -184,10 +154,17 @@ async fn edits_reach_the_api_under_the_same_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_series_follows_every_change_of_its_occurrences() {
     let (world, user) = world_with_mailbox().await;
-    let (from, to) = (midnight(day(&world, -10)), midnight(day(&world, 20)));
+    let (from, to) = (
+        midnight(day(&world.simulator, -10)),
+        midnight(day(&world.simulator, 20)),
+    );
     let series = world
         .simulator
-        .create_event(MAILBOX, None, &daily("Stand-up", day(&world, -400)))
+        .create_event(
+            MAILBOX,
+            None,
+            &daily("Stand-up", day(&world.simulator, -400)),
+        )
         .unwrap();
     let connection = world.connect_primary(&user, MAILBOX).await;
     let same = || world.converge(&user, &connection, MAILBOX, &from, &to);
@@ -195,7 +172,7 @@ async fn a_series_follows_every_change_of_its_occurrences() {
     let change = |days: i64, change: OccurrenceChange| {
         world
             .simulator
-            .change_occurrence(MAILBOX, &series, day(&world, days), &change)
+            .change_occurrence(MAILBOX, &series, day(&world.simulator, days), &change)
             .unwrap();
     };
     change(3, OccurrenceChange::Delete);
@@ -204,7 +181,7 @@ async fn a_series_follows_every_change_of_its_occurrences() {
     same().await;
     change(
         5,
-        OccurrenceChange::Edit(timed("Moved", day(&world, 5), 15)),
+        OccurrenceChange::Edit(timed("Moved", day(&world.simulator, 5), 15)),
     );
     same().await;
     change(6, OccurrenceChange::Delete);
@@ -215,7 +192,12 @@ async fn a_series_follows_every_change_of_its_occurrences() {
         .events(&user, &format!("connection_id={connection}&view=series"))
         .await;
     let excluded: Vec<String> = [3, 6, 7]
-        .map(|days| format!("{}T090000Z", day(&world, days).to_string().replace('-', "")))
+        .map(|days| {
+            format!(
+                "{}T090000Z",
+                day(&world.simulator, days).to_string().replace('-', "")
+            )
+        })
         .to_vec();
     let dates: Vec<String> = masters[0]["recurrence"]["exception_dates"]
         .as_array()
@@ -232,7 +214,11 @@ async fn a_series_follows_every_change_of_its_occurrences() {
     same().await;
     world
         .simulator
-        .edit_event(MAILBOX, &series, &timed("Later", day(&world, -400), 16))
+        .edit_event(
+            MAILBOX,
+            &series,
+            &timed("Later", day(&world.simulator, -400), 16),
+        )
         .unwrap();
     same().await;
     // It becomes a single event: Graph keeps the id and removes no occurrence by name.
@@ -243,7 +229,11 @@ async fn a_series_follows_every_change_of_its_occurrences() {
     same().await;
     let series = world
         .simulator
-        .create_event(MAILBOX, None, &daily("Stand-up", day(&world, -400)))
+        .create_event(
+            MAILBOX,
+            None,
+            &daily("Stand-up", day(&world.simulator, -400)),
+        )
         .unwrap();
     same().await;
     world.simulator.delete_event(MAILBOX, &series).unwrap();
@@ -258,71 +248,9 @@ async fn a_series_follows_every_change_of_its_occurrences() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_cursor_is_repaired_without_changing_what_did_not_change() {
-    let (world, user) = world_with_mailbox().await;
-    let ids: Vec<String> = (0..100)
-        .map(|number| {
-            let event = timed(&format!("Event {number}"), day(&world, number % 20), 8);
-            world.simulator.create_event(MAILBOX, None, &event).unwrap()
-        })
-        .collect();
-    let connection = world.connect_primary(&user, MAILBOX).await;
-    let (from, to) = (midnight(day(&world, -1)), midnight(day(&world, 30)));
-    world
-        .converge(&user, &connection, MAILBOX, &from, &to)
-        .await;
-    let before = world
-        .events(&user, &format!("connection_id={connection}"))
-        .await;
-    let since = before
-        .iter()
-        .map(|event| event["updated_at"].as_str().unwrap())
-        .max()
-        .unwrap()
-        .to_owned();
-
-    for id in &ids[..3] {
-        world.simulator.delete_event(MAILBOX, id).unwrap();
-    }
-    world.simulator.invalidate_delta_tokens(MAILBOX).unwrap();
-    world
-        .converge(&user, &connection, MAILBOX, &from, &to)
-        .await;
-    let changed = world
-        .events(
-            &user,
-            &format!("updated_since={since}&include_deleted=true"),
-        )
-        .await;
-    let gone: Vec<&Value> = changed
-        .iter()
-        .filter(|event| event["deleted_at"].is_string())
-        .collect();
-    assert_eq!(gone.len(), 3);
-    let updated: Vec<&Value> = changed
-        .iter()
-        .filter(|event| {
-            event["deleted_at"].is_null() && event["updated_at"].as_str() > Some(since.as_str())
-        })
-        .collect();
-    assert_eq!(updated, Vec::<&Value>::new());
-    let after = world
-        .events(&user, &format!("connection_id={connection}"))
-        .await;
-    let ids_of = |events: &[Value]| {
-        events
-            .iter()
-            .map(|event| event["id"].as_str().unwrap().to_owned())
-            .collect::<std::collections::BTreeSet<_>>()
-    };
-    assert!(ids_of(&after).is_subset(&ids_of(&before)));
-    assert_eq!(after.len(), 97);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn hostile_events_are_stored_and_none_fails_the_pass() {
     let (world, user) = world_with_mailbox().await;
-    let soon = day(&world, 1);
+    let soon = day(&world.simulator, 1);
     let create = |event: Value| world.simulator.create_event(MAILBOX, None, &event).unwrap();
     let with = |subject: &str, members: Value| {
         let mut event = timed(subject, soon, 9);
@@ -417,7 +345,7 @@ async fn disconnecting_ends_it_and_connecting_again_revives_the_same_ids() {
     let (world, user) = world_with_mailbox().await;
     world
         .simulator
-        .create_event(MAILBOX, None, &timed("Kept", day(&world, 1), 10))
+        .create_event(MAILBOX, None, &timed("Kept", day(&world.simulator, 1), 10))
         .unwrap();
     let connection = world.connect_primary(&user, MAILBOX).await;
     let events = world
@@ -464,40 +392,4 @@ async fn disconnecting_ends_it_and_connecting_again_revives_the_same_ids() {
         events.len() == 1 && events[0]["id"] == event.as_str()
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pass_without_a_change_writes_no_event_row() {
-    let (world, user) = world_with_mailbox().await;
-    world
-        .simulator
-        .create_event(MAILBOX, None, &daily("Stand-up", day(&world, -30)))
-        .unwrap();
-    world
-        .simulator
-        .create_event(MAILBOX, None, &timed("Single", day(&world, 1), 10))
-        .unwrap();
-    let connection = world.connect_primary(&user, MAILBOX).await;
-    let client = world.database.connect().await;
-    let rows = async || {
-        let query = "SELECT coalesce(string_agg(id || ' ' || xmin::text || ' ' || updated_at, ',' ORDER BY id), '') FROM ";
-        let mut all = String::new();
-        for table in ["calendar_events", "event_attendees", "event_reminders"] {
-            all.push_str(
-                client
-                    .query_one(&format!("{query}{table}"), &[])
-                    .await
-                    .unwrap()
-                    .get(0),
-            );
-        }
-        all
-    };
-    world.pass(&user, &connection).await;
-    let before = rows().await;
-    world.pass(&user, &connection).await;
-    assert_eq!(rows().await, before, "a delta pass");
-    world.simulator.invalidate_delta_tokens(MAILBOX).unwrap();
-    world.pass(&user, &connection).await;
-    assert_eq!(rows().await, before, "a full pass");
 }

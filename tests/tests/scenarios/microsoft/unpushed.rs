@@ -1,17 +1,13 @@
 //! Calendars of others: read by a delegate, or shared into one's own list. They give no pushes and are polled.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "for tests: what fails here fails the test"
-)]
-
 use calendar_e2e::{User, World, eventually};
 use calendar_simulator::Options;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::ANN;
+
 const BOSS: &str = "boss@contoso.example";
-const ANN: &str = "ann@contoso.example";
 
 async fn world() -> (World, User) {
     let world = World::start_with(
@@ -67,7 +63,7 @@ async fn connections(world: &World, user: &User) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delegate_reads_the_owners_calendar_by_polling_until_access_is_taken_away() {
+async fn t41_a_delegate_reads_the_owners_calendar_by_polling_until_access_is_taken_away() {
     let (world, user) = world().await;
     event(&world, BOSS, None, "Board");
     world.simulator.share_mailbox(BOSS, ANN, false).unwrap();
@@ -125,7 +121,7 @@ async fn a_delegate_reads_the_owners_calendar_by_polling_until_access_is_taken_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_calendar_in_ones_own_list_is_polled_beside_pushed_ones() {
+async fn t41_a_shared_calendar_in_ones_own_list_is_polled_beside_pushed_ones() {
     let (world, user) = world().await;
     world.simulator.create_calendar(BOSS, "Projects").unwrap();
     world

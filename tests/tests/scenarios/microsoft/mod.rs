@@ -1,0 +1,14 @@
+//! For Microsoft: one file for each section of the list.
+
+mod deletes;
+mod duplicates;
+mod meetings;
+mod pushes;
+mod recurrence;
+mod subscriptions;
+mod tokens;
+mod unpushed;
+mod window;
+
+const ANN: &str = "ann@contoso.example";
+const BOB: &str = "bob@contoso.example";
