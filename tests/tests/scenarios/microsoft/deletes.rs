@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use calendar_e2e::{User, World, daily, day, eventually, midnight, timed};
-use calendar_simulator::{Fault, Options, Quirks};
+use calendar_simulator::{Fault, Options, Quirks, Untruth};
 use serde_json::{Value, json};
 
 use super::ANN;
@@ -41,14 +41,11 @@ fn latest(events: &[Value]) -> String {
     times.max().unwrap().to_owned()
 }
 
-/// Answers the next request that begins a round with an empty list.
-fn script_an_empty_round(world: &World) {
-    let graph = world.simulator.graph_url();
+/// The next request that begins a round meets this.
+fn at_the_next_round(world: &World, fault: Fault) {
     world.simulator.script_fault(Fault {
         path_contains: "calendarView/delta?startDateTime".to_owned(),
-        status: 200,
-        body: json!({"value": [], "@odata.deltaLink": format!("{graph}/me/calendarView/delta?$deltatoken=lost")}),
-        ..Fault::default()
+        ..fault
     });
 }
 
@@ -68,11 +65,11 @@ async fn t01_a_cursor_that_expires_leaves_exactly_the_tombstones_that_are_due() 
     }
     world.simulator.invalidate_delta_tokens(ANN).unwrap();
     // Slow enough that it is seen.
-    world.simulator.script_fault(Fault {
-        path_contains: "calendarView/delta?startDateTime".to_owned(),
+    let slow = Fault {
         delay_ms: 1_000,
         ..Fault::default()
-    });
+    };
+    at_the_next_round(&world, slow);
     world.start_worker();
 
     eventually("the full pass is on its way", || async {
@@ -212,7 +209,11 @@ async fn t06_an_empty_list_removes_nothing_until_a_second_pass_agrees() {
     // The provider loses the cursor and then says by mistake that there is nothing.
     world.stop_worker().await;
     let (_, first) = full_passes(&world).await;
-    script_an_empty_round(&world);
+    let empty = Fault {
+        untruth: Some(Untruth::EmptyList),
+        ..Fault::default()
+    };
+    at_the_next_round(&world, empty);
     world.simulator.invalidate_delta_tokens(ANN).unwrap();
     world.start_worker();
     eventually("a full pass more has found them all", || async {
@@ -232,12 +233,12 @@ async fn t06_an_empty_list_removes_nothing_until_a_second_pass_agrees() {
         world.simulator.delete_event(ANN, id).unwrap();
     }
     world.simulator.invalidate_delta_tokens(ANN).unwrap();
-    world.simulator.script_fault(Fault {
-        path_contains: "calendarView/delta?startDateTime".to_owned(),
+    let slow = Fault {
         skip: 1,
         delay_ms: 1_000,
         ..Fault::default()
-    });
+    };
+    at_the_next_round(&world, slow);
     world.start_worker();
     eventually("the removal is held", || async {
         full_passes(&world).await.0

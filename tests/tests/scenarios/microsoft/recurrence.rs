@@ -25,9 +25,7 @@ async fn t20_a_master_that_the_delta_does_not_show_is_fetched_and_asked_for_agai
     world.simulator.script_fault(Fault {
         method: Some("GET".to_owned()),
         path_contains: "/events/".to_owned(),
-        status: 404,
-        body: json!({"error": {"code": "ErrorItemNotFound", "message": "The specified object was not found in the store."}}),
-        ..Fault::default()
+        ..Fault::graph(404, "ErrorItemNotFound", "")
     });
     let page = world
         .connect(&user, ANN, json!({"calendars": "primary"}))
