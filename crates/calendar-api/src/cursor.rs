@@ -6,8 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use calendar_domain::ids::{ConnectionId, EventId};
-use calendar_domain::query::EventCursor;
+use calendar_domain::ids::ConnectionId;
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -77,24 +76,21 @@ impl Scope {
         self.read(cursor).map(Uuid::from_bytes)
     }
 
-    /// The cursor behind an event.
-    pub(crate) fn write_event(&self, cursor: EventCursor) -> String {
-        let at = cursor.at.unix_timestamp_nanos().to_be_bytes();
-        self.write(&[at.as_slice(), cursor.id.0.as_bytes()].concat())
+    /// The cursor behind what is listed by a time and its id.
+    pub(crate) fn write_at(&self, at: OffsetDateTime, id: Uuid) -> String {
+        let at = at.unix_timestamp_nanos().to_be_bytes();
+        self.write(&[at.as_slice(), id.as_bytes()].concat())
     }
 
-    /// Reads what [`Scope::write_event`] wrote.
-    pub(crate) fn read_event(&self, cursor: &str) -> Result<EventCursor, Problem> {
+    /// Reads what [`Scope::write_at`] wrote.
+    pub(crate) fn read_at(&self, cursor: &str) -> Result<(OffsetDateTime, Uuid), Problem> {
         let key: [u8; 32] = self.read(cursor)?;
         let (mut at, mut id) = ([0; 16], [0; 16]);
         at.copy_from_slice(&key[..16]);
         id.copy_from_slice(&key[16..]);
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from_be_bytes(at))
             .map_err(|_| Problem::malformed("invalid_cursor", "The cursor is out of range."))?;
-        Ok(EventCursor {
-            at,
-            id: EventId(Uuid::from_bytes(id)),
-        })
+        Ok((at, Uuid::from_bytes(id)))
     }
 }
 
@@ -110,23 +106,18 @@ pub(crate) fn text(value: Value) -> Checked<String> {
 mod tests {
     use super::*;
 
-    fn event() -> EventCursor {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(-1_769_842_800_123_456_000).unwrap();
-        EventCursor {
-            at,
-            id: EventId::new(),
-        }
+    fn at() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp_nanos(-1_769_842_800_123_456_000).unwrap()
     }
 
     #[test]
     fn what_was_written_is_read() {
         let scope = Scope::new("events of somebody".into());
-        let cursor = event();
-        assert_eq!(
-            scope.read_event(&scope.write_event(cursor)).unwrap(),
-            cursor
-        );
         let id = ConnectionId::new();
+        assert_eq!(
+            scope.read_at(&scope.write_at(at(), id.0)).unwrap(),
+            (at(), id.0)
+        );
         assert_eq!(
             scope.read_connection(&scope.write_connection(id)).unwrap(),
             id
@@ -136,14 +127,14 @@ mod tests {
     #[test]
     fn every_changed_character_and_every_other_list_is_found_out() {
         let scope = Scope::new("a".into());
-        let good = scope.write_event(event());
+        let good = scope.write_at(at(), Uuid::now_v7());
         for index in 0..good.len() {
             let mut bad = good.clone().into_bytes();
             bad[index] = if bad[index] == b'A' { b'B' } else { b'A' };
             let bad = String::from_utf8(bad).unwrap();
-            assert!(scope.read_event(&bad).is_err(), "{bad}");
+            assert!(scope.read_at(&bad).is_err(), "{bad}");
         }
-        assert!(Scope::new("b".into()).read_event(&good).is_err());
+        assert!(Scope::new("b".into()).read_at(&good).is_err());
         assert!(scope.read_connection(&good).is_err());
         for bad in [
             "",
@@ -154,7 +145,7 @@ mod tests {
             &format!("{good}A"),
             &format!("{good}="),
         ] {
-            assert!(scope.read_event(bad).is_err(), "{bad}");
+            assert!(scope.read_at(bad).is_err(), "{bad}");
         }
     }
 }

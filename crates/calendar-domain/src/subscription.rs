@@ -56,6 +56,15 @@ pub struct WebhookSubscription {
     pub updated_at: OffsetDateTime,
 }
 
+/// A place in a list of subscriptions: `(created_at, id)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubscriptionCursor {
+    /// The first key.
+    pub created_at: OffsetDateTime,
+    /// The second key.
+    pub id: SubscriptionId,
+}
+
 /// A subscription as the provider tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderSubscription {

@@ -13,14 +13,15 @@ use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{AccountId, ConnectionId, SubscriptionId, UserId};
 use calendar_domain::ports::{SubscriptionStore, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::query::Listed;
 use calendar_domain::subscription::{
     EndingSubscription, KnownSubscription, NewSubscription, Notified, PushWork, RenewalsScheduled,
-    WebhookSubscription,
+    SubscriptionCursor, WebhookSubscription,
 };
 use calendar_domain::sync::Lease;
 use diesel::QueryableByName;
 use diesel::sql_types::{
-    Array, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
@@ -289,30 +290,46 @@ impl SubscriptionStore for PgSubscriptionStore {
         &self,
         user: UserId,
         connection_id: ConnectionId,
-    ) -> PortResult<Option<Vec<WebhookSubscription>>> {
+        after: Option<SubscriptionCursor>,
+        limit: u32,
+    ) -> PortResult<Option<Listed<WebhookSubscription, SubscriptionCursor>>> {
         let sql = concat!(
             "SELECT ",
             subscription_columns!(),
             " FROM calendar_connections AS c
             LEFT JOIN webhook_subscriptions AS w ON w.account_id = c.account_id AND NOT c.is_shared
                 AND (w.is_active OR w.updated_at > now() - interval '30 days')
+                AND ($3 IS NULL OR (w.created_at, w.id) < ($3, $4))
             WHERE c.user_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND c.is_connected
-            ORDER BY w.created_at DESC, w.id DESC"
+            ORDER BY w.created_at DESC, w.id DESC LIMIT $5"
         );
         let mut connection = self.database.get().await?;
         let rows: Vec<SubscriptionRow> = Statement::new(sql)
             .bind::<SqlUuid, _>(user.0)
             .bind::<SqlUuid, _>(connection_id.0)
+            .bind::<Nullable<Timestamptz>, _>(after.map(|after| after.created_at))
+            .bind::<Nullable<SqlUuid>, _>(after.map(|after| after.id.0))
+            .bind::<BigInt, _>(i64::from(limit) + 1)
             .rows(&mut connection)
             .await?;
         drop(connection);
         if rows.is_empty() {
             return Ok(None);
         }
-        let subscriptions = rows
+        let more = rows.len() > limit as usize;
+        let items: Vec<WebhookSubscription> = rows
             .into_iter()
-            .filter_map(|row| row.into_subscription().transpose());
-        Ok(Some(subscriptions.collect::<Result<_, _>>()?))
+            .take(limit as usize)
+            .filter_map(|row| row.into_subscription().transpose())
+            .collect::<Result<_, _>>()?;
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|last| SubscriptionCursor {
+                created_at: last.created_at,
+                id: last.id,
+            });
+        Ok(Some(Listed { items, next }))
     }
 
     async fn schedule_renewals(

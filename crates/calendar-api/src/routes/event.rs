@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use calendar_domain::event::{EventImportance, EventStatus};
 use calendar_domain::ids::{ConnectionId, EventId};
-use calendar_domain::query::{EventQuery, EventView, StoredEvent};
+use calendar_domain::query::{EventCursor, EventQuery, EventView, StoredEvent};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::openapi::schema::AnyOf;
@@ -170,7 +170,10 @@ pub(crate) async fn list(
     let scope = Scope::new(format!("events of {} {conditions}", caller.user_id));
     let (query, page) = (EventsQuery::read(&mut fields), PageQuery::read(&mut fields));
     fields.finish(|| Some(()))?;
-    let after = page.cursor.map(|cursor| scope.read_event(&cursor));
+    let after = page.cursor.map(|cursor| scope.read_at(&cursor));
+    let after = after
+        .transpose()?
+        .map(|(at, id)| EventCursor { at, id: id.into() });
     let query = EventQuery {
         user_id: caller.user_id,
         connection_id: query.connection_id.map(ConnectionId),
@@ -186,7 +189,7 @@ pub(crate) async fn list(
         include_deleted: query.include_deleted,
         view: query.view,
         limit: page.limit,
-        after: after.transpose()?,
+        after,
     };
     // Read before the events, so that what it claims holds for them.
     let coverage = match query.connection_id {
@@ -202,7 +205,7 @@ pub(crate) async fn list(
     let page = state.0.ports.events.list(query).await?;
     let list = ListResponse {
         data: page.items.into_iter().map(Into::into).collect(),
-        next_cursor: page.next.map(|cursor| scope.write_event(cursor)),
+        next_cursor: page.next.map(|next| scope.write_at(next.at, next.id.0)),
     };
     Ok(Json(EventsResponse { list, coverage }))
 }

@@ -10,6 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use calendar_domain::api_key::MOST_API_KEYS;
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{ConnectionId, SessionId, SubscriptionId, UserId};
+use calendar_domain::query::Listed;
+use calendar_domain::subscription::SubscriptionCursor;
 use calendar_domain::user::User;
 use calendar_runtime::ErrorChain;
 use futures_util::stream;
@@ -111,8 +113,8 @@ enum Step {
     ApiKeys,
     ManagedUsers(Option<UserId>),
     Connections(Option<ConnectionId>),
-    /// Of the connection with this number.
-    Subscriptions(usize),
+    /// Of the connection with this number, after this one.
+    Subscriptions(usize, Option<SubscriptionCursor>),
     /// Of the connection with this number, after the one with this provider's id.
     Events(usize, String),
     Done,
@@ -169,18 +171,25 @@ impl Export {
                 self.entries(&mut out, entries);
                 match page.next {
                     Some(next) => self.step = Step::Connections(Some(next)),
-                    None => self.end(&mut out, "subscriptions", Step::Subscriptions(0)),
+                    None => self.end(&mut out, "subscriptions", Step::Subscriptions(0, None)),
                 }
             }
-            Step::Subscriptions(number) => match self.connections.get(number) {
+            Step::Subscriptions(number, after) => match self.connections.get(number) {
                 Some(connection) => {
-                    let listed = ports.subscriptions.list(user, *connection).await?;
-                    let mut fresh = listed.ok_or_else(gone_meanwhile)?;
+                    let subscriptions = &ports.subscriptions;
+                    let listed = subscriptions.list(user, *connection, after, PAGE).await?;
+                    let Listed {
+                        items: mut fresh,
+                        next,
+                    } = listed.ok_or_else(gone_meanwhile)?;
                     fresh.retain(|it| self.subscriptions.insert(it.id));
                     let now = self.now;
                     let entry = |it| SubscriptionResponse::new(it, now);
                     self.entries(&mut out, fresh.into_iter().map(entry));
-                    self.step = Step::Subscriptions(number + 1);
+                    self.step = match next {
+                        Some(next) => Step::Subscriptions(number, Some(next)),
+                        None => Step::Subscriptions(number + 1, None),
+                    };
                 }
                 None => self.end(&mut out, "events", Step::Events(0, String::new())),
             },

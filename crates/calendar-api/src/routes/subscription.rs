@@ -3,17 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use calendar_domain::ids::{ConnectionId, SubscriptionId};
-use calendar_domain::subscription::WebhookSubscription;
+use calendar_domain::subscription::{SubscriptionCursor, WebhookSubscription};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::connection;
 use crate::caller::{Caller, ReadsConnections};
-use crate::extract::{NoQuery, PathId};
+use crate::cursor::Scope;
+use crate::extract::{PathId, Query};
 use crate::names;
 use crate::problem::Problem;
-use crate::respond::{Instant, ListResponse};
+use crate::respond::{Instant, ListResponse, PageQuery};
 use crate::state::AppState;
 
 /// A subscription. Where it is sent to is ours to know, and its client state is nobody's.
@@ -58,15 +59,15 @@ impl SubscriptionResponse {
 
 /// List what stands behind a connection's pushes
 ///
-/// The webhook subscriptions of its account, newest first; a few, and so one page.
+/// The webhook subscriptions of its account, newest first; those that ended stay for 30 days.
 #[utoipa::path(
     get,
     path = "/v1/connections/{id}/subscriptions",
     operation_id = "list_subscriptions",
     tag = "connections",
-    params(("id" = Uuid, Path, description = "The connection.")),
+    params(("id" = Uuid, Path, description = "The connection."), PageQuery),
     responses(
-        (status = 200, description = "The subscriptions.", body = ListResponse<SubscriptionResponse>),
+        (status = 200, description = "A page of the subscriptions.", body = ListResponse<SubscriptionResponse>),
         (status = 404, description = "`connection_not_found`: there is no connection with this id."),
     ),
 )]
@@ -74,16 +75,31 @@ pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller<ReadsConnections>,
     PathId(id): PathId,
-    _: NoQuery,
+    Query(mut fields): Query,
 ) -> Result<Json<ListResponse<SubscriptionResponse>>, Problem> {
+    let page = PageQuery::read(&mut fields);
+    fields.finish(|| Some(()))?;
+    let (user, connection) = (caller.user_id, ConnectionId(id));
+    let scope = Scope::new(format!("subscriptions of {connection} of {user}"));
+    let after = page.cursor.map(|cursor| scope.read_at(&cursor));
+    let after = after
+        .transpose()?
+        .map(|(created_at, id)| SubscriptionCursor {
+            created_at,
+            id: SubscriptionId(id),
+        });
     let ports = &state.0.ports;
-    let listed = ports.subscriptions.list(caller.user_id, id.into()).await?;
+    let subscriptions = &ports.subscriptions;
+    let listed = subscriptions
+        .list(user, connection, after, page.limit)
+        .await?;
+    let listed = listed.ok_or_else(connection::unknown)?;
     let now = ports.clock.now();
-    let subscriptions = listed.ok_or_else(connection::unknown)?.into_iter();
+    let entry = |subscription| SubscriptionResponse::new(subscription, now);
     Ok(Json(ListResponse {
-        data: subscriptions
-            .map(|subscription| SubscriptionResponse::new(subscription, now))
-            .collect(),
-        next_cursor: None,
+        data: listed.items.into_iter().map(entry).collect(),
+        next_cursor: listed
+            .next
+            .map(|next| scope.write_at(next.created_at, next.id.0)),
     }))
 }

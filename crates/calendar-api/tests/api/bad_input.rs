@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use time::macros::datetime;
 
 use crate::support::contract::{Operation, operations, resolved};
-use crate::support::{Answer, App, connection, id, single};
+use crate::support::{Answer, App, PASSWORD, connection, id, single, subscription};
 
 const JSON: Option<&str> = Some("application/json");
 
-/// Ada with two connections and two events; Eve has one of each.
+/// Ada with two of everything that is listed; Eve has one connection and one event.
 async fn app() -> App {
     let app = App::signed_in().await;
     app.token_of("eve@example.com").await;
@@ -24,6 +24,16 @@ async fn app() -> App {
         connection(eve, 600),
     ];
     *app.world.events.lock().unwrap() = vec![single(10, 500), single(11, 500), single(20, 600)];
+    *app.world.subscriptions.lock().unwrap() = vec![subscription(10, 500), subscription(11, 500)];
+    let sign_in = json!({"email": "ada@example.com", "password": PASSWORD});
+    assert_eq!(app.post("/v1/sessions", &sign_in).await.status, 201);
+    let key = json!({"name": "backend", "scopes": ["users:manage"]});
+    for number in 0..2 {
+        assert_eq!(app.post("/v1/api_keys", &key).await.status, 201);
+        app.world
+            .manage(ada, &format!("{number}@product.example"))
+            .await;
+    }
     app
 }
 
@@ -390,7 +400,7 @@ async fn with_parameters_that_the_contract_does_not_allow() {
 
 #[tokio::test]
 async fn with_a_cursor_of_something_else() {
-    let app = app().await;
+    let mut app = app().await;
     let lists: Vec<_> = operations()
         .into_iter()
         .filter(|each| each.parameters("query").contains(&"cursor".to_owned()))
@@ -398,9 +408,9 @@ async fn with_a_cursor_of_something_else() {
     let mut cursors = vec![String::new()];
     for list in &lists {
         let page = call(&app, list, "?limit=1", String::new()).await.json();
-        let Some(cursor) = page["next_cursor"].as_str() else {
-            continue;
-        };
+        let cursor = page["next_cursor"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{}: {page}", list.id()));
         cursors.push(cursor.to_owned());
         let last = call(
             &app,
@@ -420,7 +430,7 @@ async fn with_a_cursor_of_something_else() {
             refused(&answer, list.id(), 400, "invalid_cursor");
         }
     }
-    assert!(cursors.len() > 2, "{cursors:?}");
+    assert!(cursors.len() > 6, "{cursors:?}");
     for list in &lists {
         for bad in ["", "x", "%00", "AAAA", "../..", "%F0%9F%98%80"] {
             let answer = call(&app, list, &format!("?cursor={bad}"), String::new()).await;
@@ -445,6 +455,23 @@ async fn with_a_cursor_of_something_else() {
             "{} takes the cursor of another list",
             list.id()
         );
+    }
+    // Nor with other conditions, nor by somebody else.
+    let users = lists
+        .iter()
+        .position(|list| list.id() == "list_users")
+        .unwrap();
+    let path = format!(
+        "/v1/users?email=0@product.example&cursor={}",
+        cursors[users + 1]
+    );
+    refused(&app.get(&path).await, &path, 400, "invalid_cursor");
+    let sign_in = json!({"email": "eve@example.com", "password": PASSWORD});
+    let session = app.post("/v1/sessions", &sign_in).await.json();
+    app.token = session["token"].as_str().map(str::to_owned);
+    for (list, cursor) in lists.iter().zip(&cursors[1..]) {
+        let answer = call(&app, list, &format!("?cursor={cursor}"), String::new()).await;
+        refused(&answer, list.id(), 400, "invalid_cursor");
     }
 }
 

@@ -27,13 +27,41 @@ async fn subscriptions_are_listed_without_their_secrets() {
         expires_at: datetime!(2026-01-04 09:00 UTC),
         last_notification_at: None,
         renewed_at: None,
-        ..subscription(11, 501)
+        ..subscription(9, 501)
     };
     let app = app(vec![subscription(10, 500), expired]).await;
     let answer = app.get(&path()).await;
     assert_eq!(answer.status, 200);
     assert!(!answer.text.contains("canary"), "{}", answer.text);
     insta::assert_json_snapshot!("subscriptions", answer.json());
+}
+
+#[tokio::test]
+async fn subscriptions_come_in_pages() {
+    let made = |number| WebhookSubscription {
+        // Two of one moment: the id decides.
+        created_at: datetime!(2026-01-04 09:00 UTC) + time::Duration::minutes((number / 2) as i64),
+        ..subscription(number, 500)
+    };
+    let app = app((0..53).map(made).collect()).await;
+    let whole = app.get(&path()).await.json();
+    assert_eq!(whole["data"].as_array().unwrap().len(), 50, "by default");
+    let (mut seen, mut query, mut pages) = (Vec::new(), "?limit=20".to_owned(), 0);
+    loop {
+        let page = app.get(&format!("{}{query}", path())).await.json();
+        let ids = page["data"].as_array().unwrap().iter();
+        seen.extend(ids.map(|one| one["subscription_id"].as_str().unwrap().to_owned()));
+        pages += 1;
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        query = format!("?limit=20&cursor={cursor}");
+        // Not of another connection's list.
+        let other = format!("/v1/connections/{}/subscriptions{query}", id(501));
+        app.get(&other).await.assert_problem(400, "invalid_cursor");
+    }
+    let newest_first: Vec<_> = (0..53).rev().map(|n| format!("subscription-{n}")).collect();
+    assert_eq!((seen, pages), (newest_first, 3));
 }
 
 #[tokio::test]

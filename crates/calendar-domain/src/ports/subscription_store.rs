@@ -8,9 +8,10 @@ use time::OffsetDateTime;
 use crate::failure::PortResult;
 use crate::ids::{ConnectionId, SubscriptionId, UserId};
 use crate::provider::CalendarProvider;
+use crate::query::Listed;
 use crate::subscription::{
     EndingSubscription, KnownSubscription, NewSubscription, Notified, PushWork, RenewalsScheduled,
-    WebhookSubscription,
+    SubscriptionCursor, WebhookSubscription,
 };
 use crate::sync::Lease;
 
@@ -33,13 +34,16 @@ pub trait SubscriptionStore: Send + Sync {
     /// [`RENEWALS_APART`]: crate::subscription::RENEWALS_APART
     async fn record(&self, notified: &[Notified], now: OffsetDateTime) -> PortResult<()>;
 
-    /// The subscriptions behind a connection of this user, newest first, those that ended lately too;
-    /// none when its calendar is another's. `Ok(None)` when there is no such connection.
+    /// The subscriptions behind a connection of this user, newest first, those that ended lately too, at
+    /// most `limit`, after the one at `after`; none when its calendar is another's. `Ok(None)` when there
+    /// is no such connection.
     async fn list(
         &self,
         user: UserId,
         connection: ConnectionId,
-    ) -> PortResult<Option<Vec<WebhookSubscription>>>;
+        after: Option<SubscriptionCursor>,
+        limit: u32,
+    ) -> PortResult<Option<Listed<WebhookSubscription, SubscriptionCursor>>>;
 
     /// Finds active subscriptions that end before `now + lead`, and makes their renewal due, spread over
     /// `spread`. Those that have ended become inactive: a new one and a pass to catch up are due at once.

@@ -238,7 +238,10 @@ async fn all_own_calendars_show_the_accounts_subscriptions() {
     let ids = |list: Vec<WebhookSubscription>| -> Vec<String> {
         list.into_iter().map(|one| one.subscription_id).collect()
     };
-    let list = async |id| store.list(pushed.user, id).await.unwrap();
+    let list = async |id| {
+        let listed = store.list(pushed.user, id, None, 10).await.unwrap();
+        listed.map(|listed| listed.items)
+    };
     // The first ended months ago by the database's clock.
     assert_eq!(ids(list(pushed.main).await.unwrap()), ["two"]);
     pushed
@@ -249,7 +252,13 @@ async fn all_own_calendars_show_the_accounts_subscriptions() {
     assert!(list(pushed.shared).await.unwrap().is_empty());
     assert!(list(ConnectionId::new()).await.is_none());
     let eve = pushed.world.user("eve@example.com").await;
-    assert!(store.list(eve, pushed.main).await.unwrap().is_none());
+    assert!(
+        store
+            .list(eve, pushed.main, None, 10)
+            .await
+            .unwrap()
+            .is_none()
+    );
     pushed
         .world
         .connections
@@ -257,6 +266,50 @@ async fn all_own_calendars_show_the_accounts_subscriptions() {
         .await
         .unwrap();
     assert!(list(pushed.other).await.is_none());
+}
+
+#[tokio::test]
+async fn subscriptions_are_listed_page_by_page_newest_first() {
+    let pushed = Pushed::new().await;
+    // Three of each minute, whose ids decide; one more becomes the newest between two pages.
+    let insert = |from, to| {
+        format!(
+            "INSERT INTO webhook_subscriptions (id, calendar_connection_id, account_id, provider,
+                subscription_id, expiration_datetime, is_active, created_at, updated_at)
+            SELECT lpad(n::text, 32, '0')::uuid, c.id, c.account_id, 'MICROSOFT', 's' || n, now(), false,
+                timestamptz '2199-01-01Z' + n / 3 * interval '1 minute', now()
+            FROM calendar_connections AS c, generate_series({from}, {to}) AS n
+            WHERE c.id = '{}'",
+            pushed.main
+        )
+    };
+    pushed.sql("DELETE FROM webhook_subscriptions").await;
+    pushed.sql(&insert(1, 20)).await;
+    let store = &pushed.world.subscriptions;
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store
+            .list(pushed.user, pushed.main, after, 4)
+            .await
+            .unwrap();
+        let page = page.unwrap();
+        seen.push(page.items.len());
+        let ids = page.items.into_iter().map(|one| one.subscription_id);
+        let from = 20 - seen[..seen.len() - 1].iter().sum::<usize>();
+        let expected = (1..=from).rev().take(4).map(|n| format!("s{n}"));
+        assert!(ids.eq(expected), "page {}", seen.len());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        if seen.len() == 1 {
+            pushed.sql(&insert(21, 21)).await;
+        }
+    }
+    assert_eq!(
+        seen, [4; 5],
+        "the last one is full, and no empty one follows"
+    );
 }
 
 #[tokio::test]

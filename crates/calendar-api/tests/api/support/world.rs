@@ -1,6 +1,7 @@
 //! Every port, in memory, by one struct: just enough to answer, and able to fail.
 //! Long because the API knows all of them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,7 +33,7 @@ use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
 use calendar_domain::subscription::{
     EndingSubscription, KnownSubscription, NewSubscription, Notification, Notified,
     ProviderSubscription, PushEndpoint, PushSignal, PushWork, RenewalsScheduled,
-    WebhookSubscription,
+    SubscriptionCursor, WebhookSubscription,
 };
 use calendar_domain::sync::{
     CalendarRef, ChangesFrom, ChangesPage, Claim, Lease, Mailbox, PassFailure, SyncWindow,
@@ -74,6 +75,8 @@ pub(crate) struct World {
     pub(crate) recording: Mutex<Duration>,
     /// Questions about subscriptions, those that fail too.
     pub(crate) looked_up: AtomicU32,
+    /// Look-ups of tokens, good or not.
+    pub(crate) authenticated: AtomicU32,
     /// What ended at the provider, by its ids.
     pub(crate) unsubscribed: Mutex<Vec<String>>,
     /// Pages of events that an export asked for.
@@ -102,6 +105,17 @@ impl World {
             Some(class) => Err(PortError::new(class, "provider_code")),
             None => Ok(()),
         }
+    }
+
+    /// A user whom this one manages.
+    pub(crate) async fn manage(&self, managed_by: UserId, email: &str) -> UserId {
+        let new = NewManagedUser {
+            managed_by,
+            email: email.to_owned(),
+            first_name: None,
+            last_name: None,
+        };
+        self.create_managed(new, self.now()).await.unwrap().id
     }
 
     pub(crate) fn user(&self, email: &str) -> UserId {
@@ -209,8 +223,8 @@ impl UserStore for World {
         &self,
         owner: UserId,
         email: Option<String>,
-        _: Option<UserId>,
-        _: u32,
+        after: Option<UserId>,
+        limit: u32,
     ) -> PortResult<Listed<User, UserId>> {
         self.database()?;
         let managed = self.managed.lock().unwrap();
@@ -219,10 +233,7 @@ impl UserStore for World {
             managed.get(&user.id) == Some(&owner)
                 && email.as_ref().is_none_or(|email| *email == user.email)
         });
-        Ok(Listed {
-            items: items.cloned().collect(),
-            next: None,
-        })
+        Ok(page(items.cloned().collect(), |user| user.id, after, limit))
     }
 
     async fn by_email(&self, email: &str) -> PortResult<Option<(User, String)>> {
@@ -298,6 +309,7 @@ impl SessionStore for World {
         token_hash: [u8; 32],
         now: OffsetDateTime,
     ) -> PortResult<Option<(SessionId, UserId)>> {
+        self.authenticated.fetch_add(1, Ordering::Relaxed);
         self.database()?;
         let sessions = self.sessions.lock().unwrap();
         let session = sessions
@@ -309,14 +321,14 @@ impl SessionStore for World {
     async fn list(
         &self,
         user: UserId,
-        _: Option<SessionId>,
-        _: u32,
+        after: Option<SessionId>,
+        limit: u32,
         _: OffsetDateTime,
     ) -> PortResult<Listed<Session, SessionId>> {
         self.database()?;
         let sessions = self.sessions.lock().unwrap();
         let own = sessions.values().filter(|session| session.user_id == user);
-        let mut items: Vec<_> = own
+        let items = own
             .map(|session| Session {
                 id: session.id,
                 created_at: self.now(),
@@ -324,8 +336,7 @@ impl SessionStore for World {
                 last_used_at: None,
             })
             .collect();
-        items.sort_by_key(|session| session.id);
-        Ok(Listed { items, next: None })
+        Ok(page(items, |session| session.id, after, limit))
     }
 
     async fn end(&self, user: UserId, id: SessionId) -> PortResult<bool> {
@@ -356,6 +367,7 @@ impl ApiKeyStore for World {
         user: Option<UserId>,
         _: OffsetDateTime,
     ) -> PortResult<Option<KnownApiKey>> {
+        self.authenticated.fetch_add(1, Ordering::Relaxed);
         self.database()?;
         let keys = self.api_keys.lock().unwrap();
         let found = keys.iter().find(|(key, _)| key.token_hash == token_hash);
@@ -372,16 +384,14 @@ impl ApiKeyStore for World {
     async fn list(
         &self,
         owner: UserId,
-        _: Option<ApiKeyId>,
-        _: u32,
+        after: Option<ApiKeyId>,
+        limit: u32,
     ) -> PortResult<Listed<ApiKey, ApiKeyId>> {
         self.database()?;
         let keys = self.api_keys.lock().unwrap();
         let own = keys.iter().filter(|(key, _)| key.user_id == owner);
-        Ok(Listed {
-            items: own.map(|(_, stored)| stored.clone()).collect(),
-            next: None,
-        })
+        let items = own.map(|(_, stored)| stored.clone()).collect();
+        Ok(page(items, |key| key.id, after, limit))
     }
 
     async fn delete(&self, owner: UserId, id: ApiKeyId) -> PortResult<bool> {
@@ -391,6 +401,21 @@ impl ApiKeyStore for World {
         keys.retain(|(key, _)| (key.user_id, key.id) != (owner, id));
         Ok(keys.len() < before)
     }
+}
+
+/// A page of what is listed by its id.
+fn page<T, C: Ord + Copy>(
+    mut items: Vec<T>,
+    id: impl Fn(&T) -> C,
+    after: Option<C>,
+    limit: u32,
+) -> Listed<T, C> {
+    items.retain(|item| after.is_none_or(|after| id(item) > after));
+    items.sort_by_key(&id);
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(id);
+    Listed { items, next }
 }
 
 fn stored(key: &NewApiKey, now: OffsetDateTime) -> ApiKey {
@@ -455,12 +480,8 @@ impl ConnectionStore for World {
     ) -> PortResult<Listed<CalendarConnection, ConnectionId>> {
         self.database()?;
         let mut items: Vec<_> = self.connections.lock().unwrap().clone();
-        items.retain(|item| item.user_id == user && after.is_none_or(|after| item.id > after));
-        items.sort_by_key(|item| item.id);
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|item| item.id);
-        Ok(Listed { items, next })
+        items.retain(|item| item.user_id == user);
+        Ok(page(items, |item| item.id, after, limit))
     }
 
     async fn get(&self, user: UserId, id: ConnectionId) -> PortResult<Option<CalendarConnection>> {
@@ -602,10 +623,21 @@ impl SubscriptionStore for World {
         &self,
         user: UserId,
         connection: ConnectionId,
-    ) -> PortResult<Option<Vec<WebhookSubscription>>> {
+        after: Option<SubscriptionCursor>,
+        limit: u32,
+    ) -> PortResult<Option<Listed<WebhookSubscription, SubscriptionCursor>>> {
         let found = ConnectionStore::get(self, user, connection).await?;
-        let subscriptions = self.subscriptions.lock().unwrap();
-        Ok(found.map(|_| subscriptions.clone()))
+        let key = |one: &WebhookSubscription| SubscriptionCursor {
+            created_at: one.created_at,
+            id: one.id,
+        };
+        let mut items = self.subscriptions.lock().unwrap().clone();
+        items.retain(|one| after.is_none_or(|after| key(one) < after));
+        items.sort_by_key(|one| Reverse(key(one)));
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(key);
+        Ok(found.map(|_| Listed { items, next }))
     }
 
     async fn schedule_renewals(
