@@ -233,7 +233,7 @@ async fn a_products_backend_acts_for_its_users_and_for_nobody_elses() {
     }
     let client = world.database.connect().await;
     let sql = "SELECT count(*) FILTER (WHERE c.access_token IS NOT NULL OR c.refresh_token IS NOT NULL),
-            bool_and(u.deleted_at IS NOT NULL)
+            bool_and(c.deleted_at IS NOT NULL)
         FROM users AS u JOIN calendar_connections AS c ON c.user_id = u.id WHERE u.id = $1::text::uuid";
     let row = client.query_one(sql, &[&one.eve.calendar_user]).await;
     let row = row.unwrap();

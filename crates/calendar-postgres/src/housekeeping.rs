@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 use crate::database::Database;
 use crate::error::PgError;
 use crate::statement::Statement;
+use crate::user_store::delete_orphans;
 
 /// How long a tombstone can still be read by those who ask for changes since a time.
 const TOMBSTONES_STAY: Duration = Duration::days(30);
@@ -70,7 +71,7 @@ const ENDED_CONNECTIONS: &str = concat!(
 const ENDED_ACCOUNTS: &str = "
     WITH accounts AS MATERIALIZED (
         SELECT a.id FROM calendar_accounts AS a
-        WHERE a.deleted_at < $1 AND NOT EXISTS (
+        WHERE a.deleted_at <= $1 AND NOT EXISTS (
             SELECT 1 FROM calendar_connections AS c WHERE c.account_id = a.id)
         LIMIT $2 FOR UPDATE OF a SKIP LOCKED)
     DELETE FROM calendar_accounts AS a USING accounts WHERE a.id = accounts.id";
@@ -117,6 +118,25 @@ const SEEN: &str = "
     WHERE p.calendar_connection_id = o.calendar_connection_id AND p.pass_id = o.pass_id
       AND p.event_id = o.event_id";
 
+/// Goes on until a step finds nothing. What one step waits for, such as a row that another application's table
+/// refers to, must not keep the others from their work: the first failure is kept for the end.
+async fn all_steps<F>(mut step: impl FnMut() -> F, failed: &mut Option<PgError>) -> u64
+where
+    F: Future<Output = Result<u64, PgError>>,
+{
+    let mut purged = 0;
+    loop {
+        match step().await {
+            Ok(0) => return purged,
+            Ok(rows) => purged += rows,
+            Err(error) => {
+                failed.get_or_insert(error);
+                return purged;
+            }
+        }
+    }
+}
+
 /// Removes what is no longer needed.
 #[derive(Clone, Debug)]
 pub struct PgHousekeeping {
@@ -130,12 +150,15 @@ impl PgHousekeeping {
         Self { database }
     }
 
-    /// Removes tombstones older than 30 days, connections that ended so long ago with their events,
-    /// all that users who are gone have left and 30 days later what says that they were there, subscriptions that ended so long ago, sessions and OAuth
-    /// round trips that have expired, and what broken-off passes have left. Returns how many rows. To be called now and then; several
-    /// processes may do it at once.
+    /// Deletes users whose owner is gone. Removes tombstones older than 30 days, connections that ended so
+    /// long ago with their events, all that users who are gone have left and 30 days later what says that
+    /// they were there, subscriptions that ended so long ago, sessions and OAuth round trips that have
+    /// expired, and what broken-off passes have left. Returns how many rows. To be called now and then;
+    /// several processes may do it at once.
     pub async fn purge(&self, now: OffsetDateTime) -> PortResult<u64> {
-        let (mut purged, mut failed) = (0, None);
+        let mut failed = None;
+        let orphans = || delete_orphans(&self.database, STEP, now);
+        let mut purged = all_steps(orphans, &mut failed).await;
         for (sql, before) in [
             (TOMBSTONES, now - TOMBSTONES_STAY),
             (ENDED_EVENTS, now - TOMBSTONES_STAY),
@@ -147,18 +170,7 @@ impl PgHousekeeping {
             (SEEN, now),
             (USERS, now - GONE_STAY),
         ] {
-            // What one step waits for, such as a row that another application's table refers to, must not keep
-            // the others from their work.
-            loop {
-                match self.step(sql, before).await {
-                    Ok(0) => break,
-                    Ok(step) => purged += step,
-                    Err(error) => {
-                        failed.get_or_insert(error);
-                        break;
-                    }
-                }
-            }
+            purged += all_steps(|| self.step(sql, before), &mut failed).await;
         }
         failed.map_or(Ok(purged), |error| Err(error.into()))
     }

@@ -113,28 +113,15 @@ async fn create(
     row.map(User::from).ok_or_else(taken)
 }
 
-/// What a deleted user keeps: an id, for what is still to be purged.
-macro_rules! gone {
-    () => {
-        "UPDATE users SET email = 'deleted-' || id || '@invalid', managed_email = NULL,
-            password_hash = NULL, first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2 "
-    };
-}
-/// `$1` user, `$2` now; the second statement those whom the user manages. Nobody makes another one
-/// meanwhile: that asks for the owner's key, which the first one holds.
-const GONE: [&str; 2] = [
-    concat!(gone!(), "WHERE id = $1 AND deleted_at IS NULL RETURNING id"),
-    concat!(
-        gone!(),
-        "WHERE managed_by = $1 AND deleted_at IS NULL RETURNING id"
-    ),
-];
+/// What deleted users keep: an id, for what is still to be purged. `$1` users, `$2` now.
+const GONE: &str = "
+    UPDATE users SET email = 'deleted-' || id || '@invalid', managed_email = NULL,
+        password_hash = NULL, first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2
+    WHERE id = ANY ($1) AND deleted_at IS NULL";
 
-/// `$1` users, `$2` now. Accounts before connections, and by their ids: the order of locks.
-const LEFT_BEHIND: [&str; 7] = [
-    "DELETE FROM api_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
-    "DELETE FROM api_keys WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
-    "DELETE FROM connect_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+/// `$1` users, `$2` now: nobody syncs for them any more, with which tokens ever. Accounts before connections, and
+/// by their ids: the order of locks.
+const CUT_OFF: [&str; 2] = [
     "WITH mine AS MATERIALIZED (
         SELECT id FROM calendar_accounts WHERE user_id = ANY ($1) AND deleted_at IS NULL
         ORDER BY id FOR NO KEY UPDATE
@@ -151,6 +138,13 @@ const LEFT_BEHIND: [&str; 7] = [
         calendar_name = NULL, owner_email = NULL, delegate_email = NULL, mailbox = NULL,
         updated_at = $2
     FROM mine WHERE c.id = mine.id",
+];
+
+/// `$1` users, `$2` now: what else is theirs, events apart.
+const LEFT_BEHIND: [&str; 5] = [
+    "DELETE FROM api_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+    "DELETE FROM api_keys WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
+    "DELETE FROM connect_sessions WHERE user_id = ANY ($1) AND $2::timestamptz IS NOT NULL",
     "WITH mine AS (
         SELECT id FROM calendar_connections WHERE user_id = ANY ($1) AND deleted_at <= $2
     ), seen AS (
@@ -173,31 +167,82 @@ struct IdRow {
     id: Uuid,
 }
 
+/// Runs statements about these users.
+async fn run_all(
+    connection: &mut AsyncPgConnection,
+    statements: &[&'static str],
+    users: &[Uuid],
+    now: OffsetDateTime,
+) -> Result<u64, PgError> {
+    let mut rows = 0;
+    for sql in statements {
+        rows += Statement::new(sql)
+            .bind::<Array<SqlUuid>, _>(users)
+            .bind::<Timestamptz, _>(now)
+            .run(connection)
+            .await?;
+    }
+    Ok(rows)
+}
+
+/// Of those whom the user manages only what must not wait goes: there may be very many of them, and
+/// [`delete_orphans`] sees to the rest.
 async fn delete(
     connection: &mut AsyncPgConnection,
     id: UserId,
     now: OffsetDateTime,
 ) -> Result<bool, PgError> {
-    let mut users: Vec<Uuid> = Vec::new();
-    for sql in GONE {
-        let gone: Vec<IdRow> = Statement::new(sql)
-            .bind::<SqlUuid, _>(id.0)
-            .bind::<Timestamptz, _>(now)
-            .rows(connection)
-            .await?;
-        users.extend(gone.into_iter().map(|row| row.id));
-        if users.is_empty() {
-            return Ok(false);
-        }
+    if run_all(connection, &[GONE], &[id.0], now).await? == 0 {
+        return Ok(false);
     }
-    for sql in LEFT_BEHIND {
-        Statement::new(sql)
-            .bind::<Array<SqlUuid>, _>(&users)
-            .bind::<Timestamptz, _>(now)
-            .run(connection)
-            .await?;
-    }
+    // From here on nobody makes another one, or connects calendars of one: both ask for the owner's row.
+    let managed = "SELECT id FROM users WHERE managed_by = $1 AND deleted_at IS NULL";
+    let managed: Vec<IdRow> = Statement::new(managed)
+        .bind::<SqlUuid, _>(id.0)
+        .rows(connection)
+        .await?;
+    let mut users: Vec<Uuid> = managed.into_iter().map(|row| row.id).collect();
+    users.push(id.0);
+    // In one go, because of the order of locks.
+    run_all(connection, &CUT_OFF, &users, now).await?;
+    run_all(connection, &LEFT_BEHIND, &[id.0], now).await?;
     Ok(true)
+}
+
+/// Deletes some of the users whose owner is deleted: what [`delete`] has left, or an application that knows
+/// nothing of managed users. How many; 0 when there are none left.
+pub(crate) async fn delete_orphans(
+    database: &Database,
+    most: i64,
+    now: OffsetDateTime,
+) -> Result<u64, PgError> {
+    let mut transaction = database.begin().await?;
+    let outcome = delete_some_orphans(&mut transaction, most, now).await;
+    transaction.end(outcome).await
+}
+
+async fn delete_some_orphans(
+    connection: &mut AsyncPgConnection,
+    most: i64,
+    now: OffsetDateTime,
+) -> Result<u64, PgError> {
+    let orphans = "
+        SELECT m.id FROM users AS o JOIN users AS m ON m.managed_by = o.id
+        WHERE o.deleted_at IS NOT NULL AND o.managed_by IS NULL AND m.deleted_at IS NULL
+        LIMIT $1 FOR UPDATE OF m SKIP LOCKED";
+    // Planned anew: how many there are differs by orders of magnitude.
+    let orphans: Vec<IdRow> = Statement::once(orphans)
+        .bind::<BigInt, _>(most)
+        .rows(connection)
+        .await?;
+    let users: Vec<Uuid> = orphans.into_iter().map(|row| row.id).collect();
+    if users.is_empty() {
+        return Ok(0);
+    }
+    let gone = run_all(connection, &[GONE], &users, now).await?;
+    run_all(connection, &CUT_OFF, &users, now).await?;
+    run_all(connection, &LEFT_BEHIND, &users, now).await?;
+    Ok(gone)
 }
 
 #[async_trait]

@@ -45,8 +45,9 @@ pub trait UserStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<Option<User>>;
 
-    /// Deletes a user and those whom the user manages: sessions, service keys and tokens are gone at once,
-    /// the addresses are free again, connections become tombstones. Whether there was one.
+    /// Deletes a user: sessions, service keys and tokens are gone at once, the address is free again,
+    /// connections become tombstones. Of those whom the user manages the tokens are gone and the connections
+    /// tombstones at once, however many they are; the rest may come later. Whether there was one.
     async fn delete(&self, id: UserId, now: OffsetDateTime) -> PortResult<bool>;
 }
 

@@ -139,11 +139,18 @@ async fn upsert_account(
     new: &NewConnections,
     now: OffsetDateTime,
 ) -> Result<Uuid, PgError> {
+    // With the owner's row held, a deletion of the owner waits, and finds the account.
     let sql = "
+        WITH owner AS MATERIALIZED (
+            SELECT o.deleted_at FROM users AS u JOIN users AS o ON o.id = u.managed_by
+            WHERE u.id = $2 FOR KEY SHARE OF o
+        )
         INSERT INTO calendar_accounts AS a (id, user_id, provider, tenant_id, provider_user_id, email,
             display_name, granted_scopes, push_due_at, created_at, updated_at)
         SELECT $1, u.id, $3::text::calendar_provider, $4, $5, $6, $7, $8, $9, $9, $9
-        FROM users AS u WHERE u.id = $2 AND u.deleted_at IS NULL FOR KEY SHARE
+        FROM users AS u WHERE u.id = $2 AND u.deleted_at IS NULL
+            AND NOT EXISTS (SELECT 1 FROM owner WHERE deleted_at IS NOT NULL)
+        FOR KEY SHARE OF u
         ON CONFLICT (user_id, provider, tenant_id, provider_user_id) DO UPDATE SET
             email = coalesce(excluded.email, a.email),
             display_name = coalesce(excluded.display_name, a.display_name),

@@ -3,7 +3,9 @@
 use calendar_domain::api_key::{ApiScope, MOST_API_KEYS, NewApiKey};
 use calendar_domain::failure::FailureClass;
 use calendar_domain::ids::{ApiKeyId, SessionId, UserId};
-use calendar_domain::ports::{ApiKeyStore as _, SessionStore as _, UserStore as _};
+use calendar_domain::ports::{
+    ApiKeyStore as _, ConnectionStore as _, SessionStore as _, UserStore as _,
+};
 use calendar_domain::user::{NewManagedUser, NewSession};
 use calendar_postgres::{PgApiKeyStore, PgHousekeeping, PgSessionStore};
 use time::Duration;
@@ -80,6 +82,12 @@ async fn a_key_acts_for_its_owner_and_whom_that_one_manages() {
         "user_not_found",
         "managed users have no keys"
     );
+
+    // An application that knows nothing of keys leaves them when it deletes their owner.
+    keys.create(key(two, 4), NOW).await.unwrap();
+    let older = format!("UPDATE users SET deleted_at = now() WHERE id = '{two}'");
+    world.sql.batch_execute(&older).await.unwrap();
+    assert!(keys.find([4; 32], None, NOW).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -94,17 +102,30 @@ async fn keys_are_counted_listed_and_ended() {
         let byte = u8::try_from(byte).unwrap();
         keys.create(key(one, byte), NOW).await.unwrap();
     }
-    // The last one goes to one of several who ask at once.
-    let asked = (200..204).map(|byte| {
+    // The last one is being made when another is asked for: that one waits, and sees it.
+    let other = world.database.connect().await;
+    let last = format!(
+        "BEGIN; SELECT FROM users WHERE id = '{one}' FOR NO KEY UPDATE;
+        INSERT INTO api_keys (user_id, name, token_hint, token_hash, scopes)
+        VALUES ('{one}', 'last', 'calkey_last', 'last', '{{events:read}}')"
+    );
+    other.batch_execute(&last).await.unwrap();
+    let asked = {
         let keys = keys.clone();
-        tokio::spawn(async move { keys.create(key(one, byte), NOW).await.is_ok() })
-    });
-    let mut made = 0;
-    for asked in asked.collect::<Vec<_>>() {
-        made += u32::from(asked.await.unwrap());
-    }
-    assert_eq!(made, 1);
-    let refused = keys.create(key(one, 250), NOW).await.unwrap_err();
+        tokio::spawn(async move { keys.create(key(one, 200), NOW).await })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = async {
+        while world.number(waits).await == 0 && !asked.is_finished() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), waiting)
+        .await
+        .unwrap();
+    other.batch_execute("COMMIT").await.unwrap();
+    let refused = asked.await.unwrap().unwrap_err();
     assert_eq!(
         (refused.class, refused.code.as_str()),
         (FailureClass::Conflict, "too_many_keys")
@@ -232,29 +253,24 @@ async fn with_its_owner_all_of_a_product_is_gone_at_once_and_wholly_in_the_end()
     let tokens = "SELECT count(*) FROM calendar_connections WHERE access_token IS NOT NULL";
     assert_eq!(world.number(tokens).await, 2, "the other's");
     assert!(sessions.find([1; 32], NOW).await.unwrap().is_none());
-    for table in ["api_keys", "api_sessions", "calendar_sync_states"] {
+    for table in ["api_keys", "api_sessions"] {
         let left = world.number(&format!("SELECT count(*) FROM {table}")).await;
-        assert_eq!(
-            left,
-            if table == "calendar_sync_states" {
-                2
-            } else {
-                1
-            },
-            "{table}"
-        );
+        assert_eq!(left, 1, "{table}");
     }
-    let personal = "SELECT count(*) FROM users WHERE deleted_at IS NOT NULL
-        AND (email NOT LIKE 'deleted-%@invalid' OR managed_email IS NOT NULL OR first_name IS NOT NULL
-            OR last_name IS NOT NULL OR password_hash IS NOT NULL)";
-    assert_eq!(world.number(personal).await, 0);
     world.user("one@example.com").await;
 
+    // What the managed users were called, and what else is theirs, housekeeping deletes.
     let housekeeping = PgHousekeeping::new(world.pool.clone());
     housekeeping
         .purge(NOW + Duration::seconds(1))
         .await
         .unwrap();
+    let states = "SELECT count(*) FROM calendar_sync_states";
+    assert_eq!(world.number(states).await, 2);
+    let personal = "SELECT count(*) FROM users WHERE deleted_at IS NOT NULL
+        AND (email NOT LIKE 'deleted-%@invalid' OR managed_email IS NOT NULL OR first_name IS NOT NULL
+            OR last_name IS NOT NULL OR password_hash IS NOT NULL)";
+    assert_eq!(world.number(personal).await, 0);
     for table in [
         "calendar_events",
         "calendar_connections",
@@ -271,4 +287,111 @@ async fn with_its_owner_all_of_a_product_is_gone_at_once_and_wholly_in_the_end()
     housekeeping.purge(month).await.unwrap();
     assert_eq!(world.number(users).await, 3);
     assert!(world.users.by_id(other).await.unwrap().is_some());
+}
+
+/// Somebody with this many managed users; each has a calendar with tokens, and a subscription.
+async fn owner_of(world: &World, email: &str, count: usize) -> UserId {
+    let owner = world.user(email).await;
+    let sql = format!(
+        "INSERT INTO users (email, managed_by, managed_email, first_name)
+        SELECT 'managed-' || n || '-{email}', '{owner}', n || '@product.example', 'Eve'
+        FROM generate_series(1, {count}) AS n;
+        INSERT INTO calendar_accounts (user_id, provider, tenant_id, provider_user_id, email, push_due_at)
+        SELECT id, 'MICROSOFT', 't', 'x', managed_email, '2026-03-02 12:00Z' FROM users
+        WHERE managed_by = '{owner}';
+        INSERT INTO calendar_connections (user_id, account_id, provider, calendar_id, calendar_name,
+            access_token, refresh_token)
+        SELECT a.user_id, a.id, 'MICROSOFT', repeat('A', 140), 'Eve', repeat('t', 2000), repeat('t', 1500)
+        FROM calendar_accounts AS a JOIN users AS u ON u.id = a.user_id WHERE u.managed_by = '{owner}';
+        INSERT INTO calendar_sync_states (connection_id, account_id, due_at)
+        SELECT c.id, c.account_id, '2026-03-02 12:00Z' FROM calendar_connections AS c
+        JOIN users AS u ON u.id = c.user_id WHERE u.managed_by = '{owner}';
+        INSERT INTO webhook_subscriptions (calendar_connection_id, account_id, provider, subscription_id,
+            expiration_datetime)
+        SELECT c.id, c.account_id, 'MICROSOFT', gen_random_uuid(), '2199-01-01Z'
+        FROM calendar_connections AS c JOIN users AS u ON u.id = c.user_id WHERE u.managed_by = '{owner}';
+        ANALYZE"
+    );
+    world.sql.batch_execute(&sql).await.unwrap();
+    owner
+}
+
+/// Managed users of this owner who are there.
+fn there(owner: UserId) -> String {
+    format!("SELECT count(*) FROM users WHERE managed_by = '{owner}' AND deleted_at IS NULL")
+}
+
+/// Rows that still hold something of the deleted users of this owner.
+fn left_of(owner: UserId) -> String {
+    format!(
+        "WITH gone AS (SELECT * FROM users WHERE managed_by = '{owner}')
+        SELECT (SELECT count(*) FROM gone WHERE deleted_at IS NULL OR managed_email IS NOT NULL
+                OR first_name IS NOT NULL OR email NOT LIKE 'deleted-%@invalid')
+            + (SELECT count(*) FROM calendar_accounts WHERE user_id IN (SELECT id FROM gone))
+            + (SELECT count(*) FROM calendar_connections WHERE user_id IN (SELECT id FROM gone))"
+    )
+}
+
+#[tokio::test]
+async fn an_owner_of_very_many_users_is_deleted_at_once_and_they_little_by_little() {
+    const MANY: i64 = 20_000;
+    let world = World::new().await;
+    let owner = owner_of(&world, "one@example.com", 20_000).await;
+    let claim = world.claim().await.unwrap();
+    let begun = std::time::Instant::now();
+    assert!(world.users.delete(owner, NOW).await.unwrap());
+    println!("deleting the owner of {MANY}: {:?}", begun.elapsed());
+
+    // At once: nobody syncs for them any more, by whatever a worker holds.
+    let tokens = "SELECT count(*) FROM calendar_connections WHERE access_token IS NOT NULL
+        OR refresh_token IS NOT NULL OR is_connected";
+    assert_eq!(world.number(tokens).await, 0);
+    assert!(world.claim().await.is_none());
+    let grant = crate::support::grant("late", Some("late"));
+    let stored = world.connections.store_grant(&claim.lease, grant, NOW);
+    assert_eq!(code(stored.await), "lease_lost");
+    // Nobody connects for them, by whatever was begun before.
+    let eve = format!("SELECT id::text FROM users WHERE managed_by = '{owner}' LIMIT 1");
+    let eve = UserId(world.text(&eve).await.unwrap().parse().unwrap());
+    let new = crate::support::new_connections(eve, "eve", &["main"]);
+    assert_eq!(
+        code(world.connections.connect(new, NOW).await),
+        "user_not_found"
+    );
+    // The rest is not the request's work.
+    assert_eq!(world.number(&there(owner)).await, MANY);
+
+    let begun = std::time::Instant::now();
+    PgHousekeeping::new(world.pool.clone())
+        .purge(NOW + Duration::seconds(1))
+        .await
+        .unwrap();
+    println!("purging {MANY}: {:?}", begun.elapsed());
+    assert_eq!(world.number(&left_of(owner)).await, 0);
+}
+
+#[tokio::test]
+async fn what_an_older_application_leaves_of_a_product_is_picked_up_in_small_steps() {
+    let world = World::new().await;
+    let (owner, other) = (
+        owner_of(&world, "one@example.com", 2_500).await,
+        owner_of(&world, "two@example.com", 10).await,
+    );
+    // It knows nothing of managed users.
+    let sql = format!("UPDATE users SET deleted_at = now() WHERE id = '{owner}'");
+    world.sql.batch_execute(&sql).await.unwrap();
+    // One transaction writes its own number into the rows, and each step is one.
+    let housekeeping = PgHousekeeping::new(world.pool.clone());
+    housekeeping
+        .purge(NOW + Duration::seconds(1))
+        .await
+        .unwrap();
+    assert_eq!(world.number(&left_of(owner)).await, 0);
+    let steps = format!(
+        "SELECT count(*) FROM users WHERE managed_by = '{owner}' GROUP BY xmin::text ORDER BY 1 DESC LIMIT 1"
+    );
+    assert_eq!(world.number(&steps).await, 1_000, "the largest step");
+    assert_eq!(world.number(&there(other)).await, 10);
+    let tokens = "SELECT count(*) FROM calendar_connections WHERE access_token IS NOT NULL";
+    assert_eq!(world.number(tokens).await, 10);
 }
