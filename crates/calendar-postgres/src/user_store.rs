@@ -71,6 +71,17 @@ macro_rules! user_columns {
     };
 }
 
+/// `$1` owner, `$2` the id before the first one.
+macro_rules! managed {
+    () => {
+        concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE managed_by = $1 AND deleted_at IS NULL AND id > $2"
+        )
+    };
+}
+
 fn check_names<'a>(names: impl IntoIterator<Item = Option<&'a String>>) -> PortResult<()> {
     names
         .into_iter()
@@ -300,21 +311,22 @@ impl UserStore for PgUserStore {
                 next: None,
             });
         }
-        let sql = concat!(
-            "SELECT ",
-            user_columns!(),
-            " FROM users WHERE managed_by = $1 AND deleted_at IS NULL
-                AND ($2 IS NULL OR lower(managed_email) = lower($2)) AND ($3 IS NULL OR id > $3)
-            ORDER BY id LIMIT $4"
-        );
-        let mut connection = self.database.get().await?;
-        let mut rows: Vec<UserRow> = Statement::new(sql)
+        let sql = match email {
+            None => concat!(managed!(), " ORDER BY id LIMIT $3"),
+            Some(_) => concat!(
+                managed!(),
+                " AND lower(managed_email) = lower($4) ORDER BY id LIMIT $3"
+            ),
+        };
+        let mut statement = Statement::new(sql)
             .bind::<SqlUuid, _>(owner.0)
-            .bind::<Nullable<Text>, _>(email)
-            .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
-            .bind::<BigInt, _>(i64::from(limit) + 1)
-            .rows(&mut connection)
-            .await?;
+            .bind::<SqlUuid, _>(after.map_or(Uuid::nil(), |id| id.0))
+            .bind::<BigInt, _>(i64::from(limit) + 1);
+        if let Some(email) = email {
+            statement = statement.bind::<Text, _>(email);
+        }
+        let mut connection = self.database.get().await?;
+        let mut rows: Vec<UserRow> = statement.rows(&mut connection).await?;
         drop(connection);
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);

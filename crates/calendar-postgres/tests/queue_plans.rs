@@ -1,5 +1,5 @@
 //! What runs all the time walks indexes however much there is: claims, pushes and the look for renewals on
-//! 10,000 accounts, 20,000 connections and 40,000 subscriptions. Told by the server's own counters, so that
+//! 10,000 accounts, 20,000 connections and 40,000 subscriptions; the list of 100,000 managed users. Told by the server's own counters, so that
 //! it is the stores' statements that are judged.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar_domain::ids::{AccountId, SubscriptionId, WorkerId};
-use calendar_domain::ports::{SubscriptionStore as _, SyncQueue as _, TokenCipher};
+use calendar_domain::ids::{AccountId, SubscriptionId, UserId, WorkerId};
+use calendar_domain::ports::{SubscriptionStore as _, SyncQueue as _, TokenCipher, UserStore as _};
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::{Notified, PushSignal};
 use calendar_postgres::testing::TestDatabase;
-use calendar_postgres::{PgSubscriptionStore, PgSyncQueue};
+use calendar_postgres::{PgSubscriptionStore, PgSyncQueue, PgUserStore};
 use tokio_postgres::Client;
 
 use support::{NOW, TTL, TestCipher};
@@ -52,6 +52,7 @@ const OFTEN: usize = 8;
 struct Stores {
     queue: PgSyncQueue,
     subscriptions: PgSubscriptionStore,
+    users: PgUserStore,
 }
 
 impl Stores {
@@ -84,6 +85,7 @@ async fn counted(
     let stores = Stores {
         queue: PgSyncQueue::new(pool.clone(), Arc::clone(&cipher)),
         subscriptions: PgSubscriptionStore::new(pool.clone(), cipher),
+        users: PgUserStore::new(pool.clone()),
     };
     work(stores).await;
     // A session reports the rest of its counts when it ends.
@@ -212,4 +214,43 @@ async fn renewals(database: &TestDatabase, client: &Client, setting: &str) {
     assert_walks(&counts, 10_000, setting);
     let index = "webhook_subscriptions_expiration_is_active_idx";
     assert!(counts.contains_key(index), "{setting}: {counts:#?}");
+}
+
+/// One product with 100,000 users and a thousand with ten each.
+const PRODUCTS: &str = "
+    INSERT INTO users (id, email)
+    SELECT lpad(n::text, 32, '0')::uuid, 'owner' || n || '@example.com' FROM generate_series(0, 1000) AS n;
+    INSERT INTO users (email, managed_by, managed_email)
+    SELECT 'managed-' || n || '@invalid', lpad('0', 32, '0')::uuid, 'Eve' || n || '@product.example'
+    FROM generate_series(1, 100000) AS n;
+    INSERT INTO users (email, managed_by, managed_email)
+    SELECT 'managed-' || n || '-' || o || '@invalid', lpad(o::text, 32, '0')::uuid, 'eve' || n || '@product.example'
+    FROM generate_series(1, 10) AS n, generate_series(1, 1000) AS o;
+    ANALYZE";
+
+#[tokio::test]
+async fn a_page_of_very_many_managed_users_walks_an_index() {
+    let database = TestDatabase::create().await;
+    let client = database.connect().await;
+    client.batch_execute(PRODUCTS).await.unwrap();
+    let owner = UserId(uuid::Uuid::nil());
+    let late = "SELECT id FROM users WHERE managed_by IS NOT NULL ORDER BY id OFFSET 90000 LIMIT 1";
+    let late = UserId(client.query_one(late, &[]).await.unwrap().get(0));
+    for (email, after, found) in [
+        (None, None, 50),
+        (None, Some(late), 50),
+        (Some("eve99999@PRODUCT.example"), None, 1),
+        (Some("eve100001@product.example"), None, 0),
+    ] {
+        let setting = format!("{email:?} after {after:?}");
+        let counts = counted(&database, &client, async |stores: Stores| {
+            for _ in 0..OFTEN {
+                let email = email.map(str::to_owned);
+                let page = stores.users.list_managed(owner, email, after, 50).await;
+                assert_eq!(page.unwrap().items.len(), found, "{setting}");
+            }
+        });
+        // 51 of each page, and what is looked at when it is planned.
+        assert_walks(&counts.await, 600, &setting);
+    }
 }
