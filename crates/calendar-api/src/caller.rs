@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
-use calendar_domain::api_key::{API_KEY_PREFIX, ApiScope, KnownApiKey};
+use axum::http::{StatusCode, header};
+use calendar_domain::api_key::{ApiScope, KnownApiKey};
 use calendar_domain::ids::{SessionId, UserId};
 use calendar_sync::Authenticated;
 use secrecy::ExposeSecret as _;
@@ -135,13 +135,7 @@ impl<N: Need> FromRequestParts<AppState> for Owner<N> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         match authenticate(parts, state, None).await? {
-            Authenticated::Key(key) => {
-                check_scopes::<N>(&key)?;
-                Ok(Self {
-                    user_id: key.owner,
-                    need: PhantomData,
-                })
-            }
+            Authenticated::Key(key) => Self::of_key(&key),
             Authenticated::Session { user_id, .. } => Ok(Self {
                 user_id,
                 need: PhantomData,
@@ -150,7 +144,8 @@ impl<N: Need> FromRequestParts<AppState> for Owner<N> {
     }
 }
 
-/// `None` for whoever comes without a service key.
+/// `None` for whoever comes with a session, or with no token at all. A token that is no good is refused here too:
+/// whoever sends one means to be known.
 impl<N: Need> OptionalFromRequestParts<AppState> for Owner<N> {
     type Rejection = Problem;
 
@@ -158,19 +153,23 @@ impl<N: Need> OptionalFromRequestParts<AppState> for Owner<N> {
         parts: &mut Parts,
         state: &AppState,
     ) -> Result<Option<Self>, Problem> {
-        let token = Token::from_request_parts(parts, state).await;
-        if token.is_ok_and(|token| token.is_key()) {
-            let holder = <Self as FromRequestParts<AppState>>::from_request_parts(parts, state);
-            return holder.await.map(Some);
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(None);
         }
-        Ok(None)
+        match authenticate(parts, state, None).await? {
+            Authenticated::Key(key) => Self::of_key(&key).map(Some),
+            Authenticated::Session { .. } => Ok(None),
+        }
     }
 }
 
-impl Token {
-    /// Whether it looks like a service key, good or not.
-    pub(crate) fn is_key(&self) -> bool {
-        self.0.expose_secret().starts_with(API_KEY_PREFIX)
+impl<N: Need> Owner<N> {
+    fn of_key(key: &KnownApiKey) -> Result<Self, Problem> {
+        check_scopes::<N>(key)?;
+        Ok(Self {
+            user_id: key.owner,
+            need: PhantomData,
+        })
     }
 }
 
@@ -180,14 +179,11 @@ async fn authenticate(
     user: Option<UserId>,
 ) -> Result<Authenticated, Problem> {
     let Token(token) = Token::from_request_parts(parts, state).await?;
+    // Before it is looked up: a caller that runs away costs the database nothing, known or not.
+    let quota = state.0.requests.take(token.expose_secret(), Instant::now());
+    observe::limited(parts, quota)?;
     let known = state.0.authenticate.run(&token, user).await?;
-    let known = known.ok_or_else(invalid_token)?;
-    let id = match &known {
-        Authenticated::Session { id, .. } => id.0,
-        Authenticated::Key(key) => key.id.0,
-    };
-    observe::limited(parts, state.0.requests.take(id, Instant::now()))?;
-    Ok(known)
+    known.ok_or_else(invalid_token)
 }
 
 /// Whom the header names.

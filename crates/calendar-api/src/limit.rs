@@ -8,8 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 /// How fast a bucket empties and fills.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -70,18 +68,16 @@ impl Buckets {
         let left = self
             .rate
             .left(self.by_key.get(&key).copied().unwrap_or(full), now);
-        if left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - left) / self.rate.per_second));
-        }
+        let taken = if left < 1.0 {
+            Err(Duration::from_secs_f64((1.0 - left) / self.rate.per_second))
+        } else {
+            Ok(left - 1.0)
+        };
         self.make_room(key, now);
-        self.by_key.insert(
-            key,
-            Bucket {
-                left: left - 1.0,
-                at: now,
-            },
-        );
-        Ok(left - 1.0)
+        // Of a refusal too: whoever goes on is not the one unused the longest.
+        let left = taken.unwrap_or(left);
+        self.by_key.insert(key, Bucket { left, at: now });
+        taken
     }
 
     fn give_back(&mut self, key: u64, now: Instant) {
@@ -193,6 +189,7 @@ impl AttemptLimit {
 #[derive(Debug)]
 pub(crate) struct RequestLimit {
     per_minute: u32,
+    /// Keys are hashes under a secret of the process: no token is kept.
     hasher: RandomState,
     buckets: Mutex<Buckets>,
 }
@@ -222,8 +219,8 @@ impl RequestLimit {
         }
     }
 
-    /// Takes a request from the bucket of this session or key.
-    pub(crate) fn take(&self, token: Uuid, now: Instant) -> Quota {
+    /// Takes a request from the bucket of this token, good or not.
+    pub(crate) fn take(&self, token: &str, now: Instant) -> Quota {
         let key = self.hasher.hash_one(token);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = buckets.take(key, now);
@@ -328,7 +325,7 @@ mod tests {
     #[test]
     fn a_token_runs_out_alone_and_recovers() {
         let (limit, now) = (RequestLimit::new(60), Instant::now());
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (one, other) = ("one", "other");
         for left in (0..60).rev() {
             let quota = limit.take(one, now);
             assert_eq!((quota.left, quota.wait), (left, None));
@@ -338,6 +335,27 @@ mod tests {
         assert_eq!(quota.full_in, Duration::from_mins(1));
         assert_eq!(limit.take(other, now).left, 59);
         assert_eq!(limit.take(one, now + Duration::from_secs(2)).left, 1);
+    }
+
+    #[test]
+    fn tokens_that_nobody_knows_fill_no_memory_and_free_nobody() {
+        let (limit, now) = (RequestLimit::new(60), Instant::now());
+        let runaway = |at| limit.take("runaway", at).wait;
+        for _ in 0..60 {
+            assert_eq!(runaway(now), None);
+        }
+        for number in 0..MOST + 100 {
+            // It goes on in between, and so is not the one unused the longest.
+            if number % 1_000 == 0 {
+                assert!(runaway(now + Duration::from_micros(number as u64)).is_some());
+            }
+            limit.take(
+                &number.to_string(),
+                now + Duration::from_micros(number as u64),
+            );
+        }
+        assert_eq!(limit.buckets.lock().unwrap().by_key.len(), MOST);
+        assert!(runaway(now + Duration::from_millis(20)).is_some());
     }
 
     #[test]

@@ -116,23 +116,25 @@ impl From<User> for UserResponse {
 
 /// Sign up
 ///
-/// Limited per address. With a service key (`users:manage`) it makes a user of the key's owner instead, also where
-/// signing up is closed: without a password, and so unable to sign in. Its address is unique among its owner's users.
+/// Limited per address. No token is needed, and that of a session changes nothing. With a service key (`users:manage`) it
+/// makes a user of the key's owner instead, also where signing up is closed: without a password, and so unable to sign
+/// in. Its address is unique among its owner's users.
 #[utoipa::path(
     post,
     path = "/v1/users",
     operation_id = "sign_up",
     tag = "users",
-    security(()),
+    security((), ("bearer" = [])),
     request_body = SignUpBody,
     responses(
         (status = 201, description = "The user.", body = UserResponse),
-        (status = 401, description = "`token_invalid`: the service key is unknown."),
+        (status = 401, description = "`token_missing`: `Authorization` holds no bearer token. `token_invalid`: the token is \
+            unknown or has expired."),
         (status = 403, description = "`signup_closed`: nobody can sign up here by themselves; ask the operator. \
             `scope_missing`: the service key lacks a scope."),
         (status = 409, description = "`email_taken`: a user with this e-mail address exists."),
         (status = 429, description = "`too_many_attempts`: wait as long as Retry-After says. `rate_limited`: so does the \
-            service key."),
+            token."),
     ),
 )]
 pub(crate) async fn sign_up(
@@ -309,7 +311,9 @@ pub(crate) async fn change(
 /// Delete one's own account
 ///
 /// Removes all that is the user's, service keys and the users that they made among it; subscriptions end at the
-/// providers. A service key deletes the users that it made, and not its owner.
+/// providers. At once: every token, ours and the providers', and all access; calendars, events, and the names and
+/// addresses of users that keys made follow within minutes. A service key deletes the users that it made, and not its
+/// owner.
 #[utoipa::path(
     delete,
     path = "/v1/me",

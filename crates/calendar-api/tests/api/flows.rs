@@ -1,6 +1,7 @@
 //! What callers do, one step after the other.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
@@ -30,7 +31,7 @@ async fn signing_out_is_idempotent_and_ends_only_this_session() {
 
 #[tokio::test]
 async fn one_changes_and_deletes_oneself() {
-    let app = App::signed_in().await;
+    let mut app = App::signed_in().await;
     let changed = app
         .patch("/v1/me", &json!({"first_name": "Ada", "last_name": "L"}))
         .await;
@@ -47,6 +48,7 @@ async fn one_changes_and_deletes_oneself() {
     assert_eq!(app.call("DELETE", "/v1/me").await.status, 204);
     app.get("/v1/me").await.assert_problem(401, "token_invalid");
     // The address is free again.
+    app.token = None;
     app.token_of("ada@example.com").await;
 }
 
@@ -367,8 +369,9 @@ async fn a_cursor_is_good_for_its_own_list_only() {
 
 #[tokio::test]
 async fn a_token_that_runs_away_is_slowed_down_and_others_are_not() {
-    let mut app = App::signed_in().await;
+    let mut app = App::new();
     let other = app.token_of("eve@example.com").await;
+    app.token = Some(app.token_of("ada@example.com").await);
     let first = app.get("/v1/me").await;
     assert_eq!(first.header("ratelimit-policy"), "\"default\";q=600;w=60");
     assert_eq!(first.header("ratelimit"), "\"default\";r=599;t=1");
@@ -385,6 +388,57 @@ async fn a_token_that_runs_away_is_slowed_down_and_others_are_not() {
     app.token = Some(other);
     assert_eq!(app.get("/v1/me").await.status, 200);
     assert_eq!(app.get("/healthz").await.header("ratelimit"), "");
+}
+
+#[tokio::test]
+async fn a_token_that_runs_away_is_not_looked_up_whether_it_is_known_or_not() {
+    let mut app = App::new();
+    let known = app.token_of("ada@example.com").await;
+    for token in [known, "nobody's".to_owned()] {
+        let before = app.world.authenticated.load(Ordering::Relaxed);
+        app.token = Some(token);
+        let (mut let_through, mut refused) = (0, 0);
+        while refused < 10 && let_through < 6_000 {
+            let status = app.get("/v1/me").await.status.as_u16();
+            assert!(matches!(status, 200 | 401 | 429), "{status}");
+            *(if status == 429 {
+                &mut refused
+            } else {
+                &mut let_through
+            }) += 1;
+        }
+        let looked_up = app.world.authenticated.load(Ordering::Relaxed) - before;
+        assert_eq!(looked_up, let_through);
+        assert_eq!(refused, 10);
+    }
+}
+
+#[tokio::test]
+async fn whoever_signs_up_with_a_token_is_refused_unless_it_is_good() {
+    let app = App::new();
+    let session = format!("Bearer {}", app.token_of("ada@example.com").await);
+    let sign_up = async |authorization: &str| {
+        let body = json!({"email": "eve@example.com", "password": PASSWORD});
+        let request = axum::http::Request::post("/v1/users")
+            .header("authorization", authorization)
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body.to_string()));
+        app.send(request.unwrap()).await
+    };
+    for (authorization, code) in [
+        ("", "token_missing"),
+        ("Basic YTpi", "token_missing"),
+        ("Bearer", "token_missing"),
+        ("Bearer  ", "token_missing"),
+        ("calkey_kkkk", "token_missing"),
+        ("Bearer nobody's", "token_invalid"),
+        ("Bearer calkey_kkkk", "token_invalid"),
+        (&format!("Bearer {}", "x".repeat(5_000)), "token_invalid"),
+    ] {
+        sign_up(authorization).await.assert_problem(401, code);
+    }
+    // Nobody was made, and whoever is signed in can sign somebody else up.
+    assert_eq!(sign_up(&session).await.status, 201);
 }
 
 #[tokio::test]
