@@ -99,6 +99,41 @@ async fn both_programs_say_what_they_count_and_log_json_with_the_same_ids() {
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
 
+    // Lines of a request that came with a trace name it, and those of others name none.
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (me, token) = (
+        format!("{}/v1/me", world.base),
+        format!("Bearer {}", user.token),
+    );
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    for (id, parent) in [("traced.1", &*parent), ("untraced.1", "00-nonsense")] {
+        let headers = [
+            ("authorization", &*token),
+            ("x-request-id", id),
+            ("traceparent", parent),
+        ];
+        assert_eq!(
+            world.http.get_with(&me, &headers).await.unwrap().status,
+            200
+        );
+    }
+    let traces = |id: &str| -> Vec<Value> {
+        let log = world.api.log();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of_request = lines.filter(|line| line["span"]["request_id"] == id);
+        of_request
+            .map(|line| line["span"]["trace_id"].clone())
+            .collect()
+    };
+    eventually("both are in the log", || async {
+        !traces("traced.1").is_empty() && !traces("untraced.1").is_empty()
+    })
+    .await;
+    assert!(traces("traced.1").iter().all(|found| found == trace));
+    assert!(traces("untraced.1").iter().all(Value::is_null));
+
     let mut found = 0;
     for (process, about) in [(&world.api, "api"), (&world.worker, "worker")] {
         for line in process.log().lines() {
