@@ -130,7 +130,7 @@ const GONE: &str = "
         password_hash = NULL, first_name = NULL, last_name = NULL, deleted_at = $2, updated_at = $2
     WHERE id = ANY ($1) AND deleted_at IS NULL";
 
-/// `$1` users, `$2` now: nobody syncs for them any more, with which tokens ever. Accounts before connections, and
+/// `$1` users, `$2` now: nobody syncs for them any more, whatever a worker holds. Accounts before connections, and
 /// by their ids: the order of locks.
 const CUT_OFF: [&str; 2] = [
     "WITH mine AS MATERIALIZED (

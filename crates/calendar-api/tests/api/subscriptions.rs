@@ -40,7 +40,8 @@ async fn subscriptions_are_listed_without_their_secrets() {
 async fn subscriptions_come_in_pages() {
     let made = |number| WebhookSubscription {
         // Two of one moment: the id decides.
-        created_at: datetime!(2026-01-04 09:00 UTC) + time::Duration::minutes((number / 2) as i64),
+        created_at: datetime!(2026-01-04 09:00 UTC)
+            + time::Duration::minutes(i64::try_from(number / 2).unwrap()),
         ..subscription(number, 500)
     };
     let app = app((0..53).map(made).collect()).await;

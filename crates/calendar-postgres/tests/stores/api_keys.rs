@@ -77,6 +77,10 @@ async fn a_key_acts_for_its_owner_and_whom_that_one_manages() {
     assert!(find(Some(one)).await.unwrap().is_none());
     assert_eq!(world.number("SELECT count(*) FROM api_keys").await, 0);
     assert_eq!(code(keys.create(key(one, 3), NOW).await), "user_not_found");
+    let late = world
+        .users
+        .create_managed(managed(one, "x@example.com"), NOW);
+    assert_eq!(code(late.await), "email_taken", "the key is gone meanwhile");
     assert_eq!(
         code(keys.create(key(theirs.id, 3), NOW).await),
         "user_not_found",
@@ -216,7 +220,9 @@ async fn an_address_is_unique_within_its_product_only() {
     assert!(world.users.by_email(&synthetic).await.unwrap().is_none());
     // Deleted, the address is free again.
     world.users.delete(eve.id, NOW).await.unwrap();
-    assert_ne!(create(one, "eve@example.com").await.unwrap().id, eve.id);
+    let anew = create(one, "eve@example.com").await.unwrap();
+    assert_ne!(anew.id, eve.id);
+    assert_eq!(find("eve@example.com").await, [anew]);
 }
 
 #[tokio::test]
