@@ -101,6 +101,34 @@ async fn every_operation_is_described() {
     }
 }
 
+#[test]
+fn what_may_be_null_in_an_answer_is_always_there() {
+    let null = json!("null");
+    let has_null = |kind: &Value| kind.as_array().is_some_and(|kinds| kinds.contains(&null));
+    let one_is_null = |one: &Value| {
+        one.as_array()
+            .is_some_and(|of| of.iter().any(|it| it["type"] == null))
+    };
+    let mut seen = 0;
+    for (name, schema) in DOCUMENT["components"]["schemas"].as_object().unwrap() {
+        // Bodies of requests leave out what they like.
+        if schema["additionalProperties"] == json!(false) {
+            continue;
+        }
+        let parts = ["allOf", "oneOf"].map(|of| schema[of].as_array().cloned().unwrap_or_default());
+        for part in parts.iter().flatten().chain([schema]) {
+            for (field, property) in part["properties"].as_object().into_iter().flatten() {
+                if has_null(&property["type"]) || one_is_null(&property["oneOf"]) {
+                    let required = part["required"].as_array().unwrap();
+                    assert!(required.contains(&json!(field)), "{name}: {field}");
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
 /// With what the contract gives as examples.
 #[tokio::test]
 async fn every_operation_does_what_it_is_there_for() {
