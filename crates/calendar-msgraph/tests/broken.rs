@@ -1,5 +1,9 @@
 //! The adapter when connections break, answers are lost, and answers are not what they seem: nothing panics, no part is
 //! taken for the whole, and each failure says what can be done about it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and reads best whole"
+)]
 
 mod support;
 

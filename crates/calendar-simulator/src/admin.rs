@@ -21,6 +21,9 @@ impl Simulator {
             ["mailboxes", mailbox, rest @ ..] => self.admin_mailbox(mailbox, rest, request),
             ["subscriptions", rest @ ..] => self.admin_subscriptions(rest, request),
             ["pushes", rest @ ..] => self.admin_pushes(rest, request),
+            [what @ ("faults" | "fault-plan" | "in-flight" | "requests")] => {
+                self.admin_requests(what, request)
+            }
             other => self.admin_global(other, request),
         };
         match answer {
@@ -104,31 +107,6 @@ impl Simulator {
                 }
                 Ok(json!({"now": self.now().to_string()}))
             }
-            (method, ["faults"]) => {
-                match method {
-                    "POST" => self.script_fault(parse(request.json()?)?),
-                    "DELETE" => self.clear_faults(),
-                    _ => {}
-                }
-                Ok(json!({"value": self.pending_faults(), "given": self.faults_given()}))
-            }
-            ("GET" | "PUT", ["fault-plan"]) => {
-                if request.method == "PUT" {
-                    self.set_fault_plan(parse(request.json()?)?);
-                }
-                Ok(json!(self.fault_plan()))
-            }
-            ("DELETE", ["requests"]) => {
-                self.clear_requests();
-                Ok(json!({"value": []}))
-            }
-            (method @ ("GET" | "DELETE"), ["in-flight"]) => {
-                if method == "DELETE" {
-                    self.clear_in_flight();
-                }
-                Ok(json!({"value": self.in_flight()}))
-            }
-            ("GET", ["requests"]) => Ok(json!({"value": self.requests()})),
             ("POST", ["demo"]) => {
                 let body = if request.body.is_empty() {
                     json!({})
@@ -144,6 +122,25 @@ impl Simulator {
             }
             _ => Err(unknown()),
         }
+    }
+
+    /// What requests meet, and which there were.
+    fn admin_requests(&self, what: &str, request: &Incoming) -> Result<Value, GraphError> {
+        match (request.method.as_str(), what) {
+            ("GET", _) => {}
+            ("POST", "faults") => self.script_fault(parse(request.json()?)?),
+            ("DELETE", "faults") => self.clear_faults(),
+            ("PUT", "fault-plan") => self.set_fault_plan(parse(request.json()?)?),
+            ("DELETE", "in-flight") => self.clear_in_flight(),
+            ("DELETE", "requests") => self.clear_requests(),
+            _ => return Err(unknown()),
+        }
+        Ok(match what {
+            "faults" => json!({"value": self.pending_faults(), "given": self.faults_given()}),
+            "fault-plan" => json!(self.fault_plan()),
+            "in-flight" => json!({"value": self.in_flight()}),
+            _ => json!({"value": self.requests()}),
+        })
     }
 
     fn admin_subscriptions(&self, path: &[&str], request: &Incoming) -> Result<Value, GraphError> {
@@ -266,24 +263,25 @@ impl Simulator {
                 self.invalidate_delta_tokens(mailbox)?;
                 Ok(json!({}))
             }
-            ("POST", ["revoke-refresh-tokens"]) => {
-                self.revoke_refresh_tokens(mailbox)?;
-                Ok(json!({}))
-            }
-            ("POST", ["expire-refresh-tokens"]) => {
-                self.expire_refresh_tokens(mailbox)?;
-                Ok(json!({}))
-            }
-            ("POST", ["revoke-access-tokens"]) => {
-                self.revoke_access_tokens(mailbox)?;
-                Ok(json!({}))
-            }
-            ("POST", ["tokens"]) => Ok(json!({
-                "access_token": self.issue_access_token(mailbox)?,
-                "refresh_token": self.issue_refresh_token(mailbox)?,
-            })),
+            ("POST", [call]) => self.admin_tokens(mailbox, call),
             _ => Err(unknown()),
         }
+    }
+
+    fn admin_tokens(&self, mailbox: &str, call: &str) -> Result<Value, GraphError> {
+        match call {
+            "revoke-refresh-tokens" => self.revoke_refresh_tokens(mailbox)?,
+            "expire-refresh-tokens" => self.expire_refresh_tokens(mailbox)?,
+            "revoke-access-tokens" => self.revoke_access_tokens(mailbox)?,
+            "tokens" => {
+                return Ok(json!({
+                    "access_token": self.issue_access_token(mailbox)?,
+                    "refresh_token": self.issue_refresh_token(mailbox)?,
+                }));
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(json!({}))
     }
 }
 

@@ -335,31 +335,28 @@ pub(crate) struct Faults {
 
 impl Faults {
     fn take(&mut self, request: &Target<'_>) -> Option<Fault> {
-        let fault = match self.scripted(request) {
-            Some(decided) => decided,
+        let mut scripted = self.scripted.iter();
+        let fault = match scripted.position(|fault| fault.matches(request)) {
+            Some(at) => self.scripted(at),
             None => self.draw(request),
         };
         self.given += u64::from(fault.is_some());
         fault
     }
 
-    /// The first scripted fault that matches decides: `Some(None)` when it lets the request through.
-    fn scripted(&mut self, request: &Target<'_>) -> Option<Option<Fault>> {
-        let at = self
-            .scripted
-            .iter()
-            .position(|fault| fault.matches(request))?;
+    /// The scripted fault at a place; `None` when it lets the request through.
+    fn scripted(&mut self, at: usize) -> Option<Fault> {
         let fault = self.scripted.get_mut(at)?;
         if fault.skip > 0 {
             fault.skip -= 1;
-            return Some(None);
+            return None;
         }
         match fault.times {
-            0 => Some(Some(fault.clone())),
-            1 => Some(self.scripted.remove(at)),
+            0 => Some(fault.clone()),
+            1 => self.scripted.remove(at),
             _ => {
                 fault.times -= 1;
-                Some(Some(fault.clone()))
+                Some(fault.clone())
             }
         }
     }

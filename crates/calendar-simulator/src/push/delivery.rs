@@ -209,6 +209,7 @@ impl Simulator {
     /// What is to be sent now, by the simulator's clock, each notification in a request of its own. It counts as
     /// delivered: whoever takes it may deliver it, late, twice or never. For [`crate::Options::manual`]; otherwise they
     /// are on their way already.
+    #[must_use]
     pub fn take_pushes(&self) -> Vec<HeldPush> {
         let mut held = Vec::new();
         loop {
