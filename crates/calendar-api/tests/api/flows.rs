@@ -392,7 +392,7 @@ async fn a_token_that_runs_away_is_slowed_down_and_others_are_not() {
 
 #[tokio::test]
 async fn a_token_that_runs_away_is_not_looked_up_whether_it_is_known_or_not() {
-    let mut app = App::new();
+    let mut app = App::limited(60);
     let known = app.token_of("ada@example.com").await;
     for token in [known, "nobody's".to_owned()] {
         let before = app.world.authenticated.load(Ordering::Relaxed);

@@ -107,15 +107,20 @@ impl App {
     }
 
     pub(crate) fn with(signup_open: bool) -> Self {
-        Self::made(signup_open, true)
+        Self::made(signup_open, true, 600)
     }
 
     /// Microsoft is not configured.
     pub(crate) fn without_provider() -> Self {
-        Self::made(true, false)
+        Self::made(true, false, 600)
     }
 
-    fn made(signup_open: bool, has_provider: bool) -> Self {
+    /// A token may make so many requests in a minute.
+    pub(crate) fn limited(per_minute: u32) -> Self {
+        Self::made(true, true, per_minute)
+    }
+
+    fn made(signup_open: bool, has_provider: bool, rate_limit_per_minute: u32) -> Self {
         let world = Arc::new(World::default());
         let microsoft = Provider {
             authorizer: world.clone(),
@@ -147,7 +152,7 @@ impl App {
         let settings = ApiSettings {
             public_url: "https://calendar.example".into(),
             signup_open,
-            rate_limit_per_minute: 600,
+            rate_limit_per_minute,
             return_origins: vec!["https://app.example".into()],
             trusted_proxies: vec!["192.0.2.80/32".parse().unwrap()],
         };
