@@ -19,7 +19,8 @@ pub struct Suspects {
 }
 
 impl Suspects {
-    /// Compares the rule with the rows. Exception dates that are known already are no suspects.
+    /// Compares the rule with the rows. Exception dates that are known already are no suspects, nor what
+    /// takes place outside the window: it has left it, or was moved out, and no view of the window shows it.
     #[must_use]
     pub fn of(series: &TouchedSeries, window: SyncWindow) -> Self {
         let zone = series.zone.as_deref().and_then(zone::lookup);
@@ -33,7 +34,7 @@ impl Suspects {
             .filter(|start| !series.exception_dates.contains(start))
             .collect();
         for instance in &series.instances {
-            if instance.seen {
+            if instance.seen || !window.overlaps(instance.span) {
                 missing.remove(&instance.original_start);
             } else {
                 missing.insert(instance.original_start);
@@ -80,8 +81,8 @@ pub fn judge(
         series.exception_dates.iter().copied().collect();
     let mut removed = Vec::new();
     for instance in &series.instances {
-        let alive =
-            instance.seen || is_there(instance.original_start, Some(&instance.provider_event_id));
+        let alive = !suspects.missing.contains(&instance.original_start)
+            || is_there(instance.original_start, Some(&instance.provider_event_id));
         if alive {
             exception_dates.remove(&instance.original_start);
         } else {

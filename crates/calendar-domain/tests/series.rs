@@ -159,3 +159,15 @@ fn a_series_that_cannot_be_expanded_is_judged_by_its_rows() {
         (vec![gone], vec![])
     );
 }
+
+/// T58: the window moves on, and the exception of a later day that was moved to an earlier one leaves it.
+#[test]
+fn an_exception_that_left_the_window_is_no_hole() {
+    let mut instances = whole();
+    instances[1].seen = false;
+    instances[1].span = span(on(-3));
+    let series = series(instances);
+    let suspects = Suspects::of(&series, WINDOW);
+    assert!(!suspects.any(), "{suspects:?}");
+    assert_eq!(judge(&series, &suspects, Vec::new()), (None, Vec::new()));
+}
