@@ -69,6 +69,9 @@ pub enum Mailbox {
 pub enum ChangesFrom {
     /// From the start: everything in the window.
     Start(SyncWindow),
+    /// The same, after that has failed more than once: where the provider cannot answer for the whole
+    /// window, in pieces of it.
+    StartInPieces(SyncWindow),
     /// From a cursor of an earlier page: the next page, or what changed since.
     Cursor(Cursor),
 }
@@ -313,6 +316,13 @@ pub struct UnseenReport {
     pub unseen: u64,
     /// Masters that were not seen although they have live instances in the window.
     pub masters: Vec<ProviderEventId>,
+    /// Single events that were not seen, at most [`UnseenReport::MOST_SINGLES`].
+    pub singles: Vec<ProviderEventId>,
+}
+
+impl UnseenReport {
+    /// So many single events can be asked for one by one.
+    pub const MOST_SINGLES: usize = 100;
 }
 
 /// Why a pass did not end, and when to try again.
@@ -322,4 +332,7 @@ pub struct PassFailure {
     pub code: String,
     /// When to try again.
     pub retry_at: OffsetDateTime,
+    /// The provider asks to be left alone by all of the account's connections that are read through the
+    /// same mailbox: none is due before `retry_at`.
+    pub whole_mailbox: bool,
 }

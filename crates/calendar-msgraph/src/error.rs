@@ -79,6 +79,9 @@ pub enum GraphError {
     /// A stored cursor is no link into the configured API.
     #[error("the stored link does not belong to the configured Graph")]
     ForeignCursor,
+    /// The change feed is refused, or was and is to be tried again: in either case it has to be begun anew.
+    #[error("the change feed has to be begun anew")]
+    FeedRefused,
     /// An id that cannot stand in a path.
     #[error("an id cannot be put into a path")]
     InvalidId,
@@ -95,7 +98,7 @@ impl GraphError {
             Self::Answer(answer) => answer.class(),
             Self::Timeout | Self::Transport(_) | Self::Unreadable { .. } => FailureClass::Retryable,
             Self::TooLarge(_) | Self::ForeignLink => FailureClass::Permanent,
-            Self::ForeignCursor => FailureClass::NeedsResync,
+            Self::ForeignCursor | Self::FeedRefused => FailureClass::NeedsResync,
             Self::InvalidId | Self::PushUnreadable { .. } => FailureClass::InvalidInput,
             Self::InvalidToken => FailureClass::Authentication,
         }
@@ -113,6 +116,7 @@ impl GraphError {
             Self::Unreadable { .. } => "answer_unreadable",
             Self::PushUnreadable { .. } => "push_unreadable",
             Self::ForeignLink | Self::ForeignCursor => "foreign_link",
+            Self::FeedRefused => "feed_refused",
             Self::InvalidId => "invalid_id",
             Self::InvalidToken => "unauthorized",
         }
@@ -122,6 +126,21 @@ impl GraphError {
     pub(crate) fn is_item_not_found(&self) -> bool {
         matches!(self, Self::Answer(answer) if answer.status == 404
             && ["erroritemnotfound", "itemnotfound"].contains(&answer.code.to_ascii_lowercase().as_str()))
+    }
+
+    /// Whether Graph refuses access. It does so on the second page of some shared calendars' change feed that
+    /// can be read otherwise.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.status() == Some(403) && self.class() == FailureClass::Permanent
+    }
+
+    /// Whether Graph ran out of time over it, and did not ask us to wait.
+    pub(crate) fn is_too_heavy(&self) -> bool {
+        match self {
+            Self::Timeout => true,
+            Self::Answer(answer) => answer.status == 504 && answer.retry_after.is_none(),
+            _ => false,
+        }
     }
 
     /// The status of Graph's answer, where there is one that is no success.

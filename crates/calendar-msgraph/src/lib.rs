@@ -25,6 +25,7 @@
 
 mod claims;
 mod config;
+mod cursor;
 mod directory;
 mod error;
 mod html;

@@ -1,11 +1,12 @@
-//! Reading calendars: the change feed page by page, one event, the instances of a series.
+//! Reading calendars: the change feed page by page, a plain list where that is refused, one event, the
+//! instances of a series.
 //!
 //! Source: <https://learn.microsoft.com/graph/api/event-delta> (v1.0 knows it on calendarView only),
 //! <https://learn.microsoft.com/graph/api/event-list-instances>.
 
 use async_trait::async_trait;
 use calendar_domain::event::{EventChange, ProviderEventId};
-use calendar_domain::failure::PortResult;
+use calendar_domain::failure::{FailureClass, PortResult};
 use calendar_domain::ports::CalendarReader;
 use calendar_domain::provider::Capabilities;
 use calendar_domain::sync::{
@@ -13,9 +14,11 @@ use calendar_domain::sync::{
 };
 use secrecy::SecretString;
 use serde_json::value::RawValue;
+use time::Duration;
 use url::Url;
 
 use crate::MsGraph;
+use crate::cursor::{List, Place};
 use crate::error::GraphError;
 use crate::map::{Mapper, Occurrences};
 use crate::moment::rfc3339;
@@ -60,35 +63,138 @@ impl MsGraph {
         calendar: &CalendarRef,
         from: &ChangesFrom,
     ) -> Result<ChangesPage, GraphError> {
-        let target = match from {
-            ChangesFrom::Start(window) => {
-                let path = calendar_path(&calendar.calendar_id, &["calendarView", "delta"]);
-                within(Target::path(path), *window)
+        let start = |window| {
+            let path = calendar_path(&calendar.calendar_id, &["calendarView", "delta"]);
+            within(Target::path(path), window)
+        };
+        let (target, window, refused) = match from {
+            ChangesFrom::Start(window) => (start(*window), Some(*window), None),
+            ChangesFrom::StartInPieces(window) => {
+                let heavy: fn(&GraphError) -> bool = GraphError::is_too_heavy;
+                (start(*window), Some(*window), Some(heavy))
             }
-            ChangesFrom::Cursor(Cursor(link)) => {
-                Target::Link(self.transport.link(link).ok_or(GraphError::ForeignCursor)?)
+            ChangesFrom::Cursor(cursor) => {
+                match Place::read(cursor).ok_or(GraphError::ForeignCursor)? {
+                    Place::Feed { link, window } => {
+                        let denied: fn(&GraphError) -> bool = GraphError::is_denied;
+                        (self.stored_link(&link)?, window, Some(denied))
+                    }
+                    Place::List(list) => return self.list_page(token, calendar, list).await,
+                }
             }
         };
-        let body = self
+        let answer = self
             .transport
             .get(token, &calendar.mailbox, target, self.page_size)
-            .await?;
+            .await;
+        let body = match answer {
+            Err(error) if refused.is_some_and(|refused| refused(&error)) => {
+                self.can_be_listed(token, calendar, error).await?;
+                let window = window.ok_or(GraphError::FeedRefused)?;
+                let list = List::begin(window, self.transport.now());
+                return Ok(ChangesPage {
+                    changes: Vec::new(),
+                    next: NextPage::More(Place::List(list).into_cursor()),
+                });
+            }
+            answer => answer?,
+        };
         let page: Page = serde_json::from_slice(&body).map_err(GraphError::unreadable)?;
         let next = match (page.next_link, page.delta_link) {
-            (Some(link), _) => NextPage::More(Cursor(link)),
-            (None, Some(link)) => NextPage::Done(Cursor(link)),
+            (Some(link), _) => {
+                self.answered_link(&link)?;
+                NextPage::More(Place::Feed { link, window }.into_cursor())
+            }
+            (None, Some(link)) => {
+                self.answered_link(&link)?;
+                NextPage::Done(Cursor(link))
+            }
             (None, None) => return Err(GraphError::Unreadable { line: 0, column: 0 }),
         };
-        let (NextPage::More(Cursor(link)) | NextPage::Done(Cursor(link))) = &next;
-        self.answered_link(link)?;
-        let (changes, without_id) = Mapper::default().page(&page.value, Occurrences::AsOccurrence);
-        if without_id > 0 {
-            tracing::warn!(
-                without_id,
-                "Graph sent entries without an id; they were passed over"
-            );
+        Ok(ChangesPage {
+            changes: changes_of(&page.value),
+            next,
+        })
+    }
+
+    /// One page of a list. A piece that is too heavy for Graph is halved: an empty page, so that the
+    /// shorter pieces are remembered.
+    async fn list_page(
+        &self,
+        token: &SecretString,
+        calendar: &CalendarRef,
+        list: List,
+    ) -> Result<ChangesPage, GraphError> {
+        if list.is_outdated(self.transport.now()) {
+            return Err(GraphError::FeedRefused);
         }
-        Ok(ChangesPage { changes, next })
+        let target = match &list.link {
+            Some(link) => self.stored_link(link)?,
+            None => within(
+                Target::path(calendar_path(&calendar.calendar_id, &["calendarView"])),
+                list.piece(),
+            ),
+        };
+        let answer = self
+            .transport
+            .get(token, &calendar.mailbox, target, self.page_size)
+            .await;
+        let body = match (answer, list.halved()) {
+            (Err(error), Some(halved)) if error.is_too_heavy() => {
+                self.can_be_listed(token, calendar, error).await?;
+                return Ok(ChangesPage {
+                    changes: Vec::new(),
+                    next: NextPage::More(Place::List(halved).into_cursor()),
+                });
+            }
+            (answer, _) => answer?,
+        };
+        let page: Page = serde_json::from_slice(&body).map_err(GraphError::unreadable)?;
+        if let Some(link) = &page.next_link {
+            self.answered_link(link)?;
+        }
+        let (next, more) = list.after(page.next_link);
+        let next = Place::List(next).into_cursor();
+        Ok(ChangesPage {
+            changes: changes_of(&page.value),
+            next: if more {
+                NextPage::More(next)
+            } else {
+                NextPage::Done(next)
+            },
+        })
+    }
+
+    /// Whether the calendar can be read as a list: today's first event is asked for. Fails with
+    /// `otherwise` where it cannot.
+    async fn can_be_listed(
+        &self,
+        token: &SecretString,
+        calendar: &CalendarRef,
+        otherwise: GraphError,
+    ) -> Result<(), GraphError> {
+        let now = self.transport.now();
+        let today = SyncWindow {
+            start: now,
+            end: now.checked_add(Duration::DAY).unwrap_or(now),
+        };
+        let path = calendar_path(&calendar.calendar_id, &["calendarView"]);
+        let target = within(Target::path(path), today).with("$top", "1".to_owned());
+        match self
+            .transport
+            .get(token, &calendar.mailbox, target, self.page_size)
+            .await
+        {
+            Ok(_) => Ok(()),
+            // Its own refusal says how long to wait, or that the token is no longer good.
+            Err(error) if error.class() != FailureClass::Permanent => Err(error),
+            Err(_) => Err(otherwise),
+        }
+    }
+
+    fn stored_link(&self, link: &str) -> Result<Target, GraphError> {
+        let link = self.transport.link(link).ok_or(GraphError::ForeignCursor)?;
+        Ok(Target::Link(link))
     }
 
     async fn one_event(
@@ -157,6 +263,10 @@ impl CalendarReader for MsGraph {
         }
     }
 
+    fn is_feed(&self, cursor: &Cursor) -> bool {
+        Place::is_feed(cursor)
+    }
+
     async fn changes(
         &self,
         token: &SecretString,
@@ -190,6 +300,17 @@ impl CalendarReader for MsGraph {
             .await
             .map_err(GraphError::of_calendar)
     }
+}
+
+fn changes_of(entries: &[&RawValue]) -> Vec<EventChange> {
+    let (changes, without_id) = Mapper::default().page(entries, Occurrences::AsOccurrence);
+    if without_id > 0 {
+        tracing::warn!(
+            without_id,
+            "Graph sent entries without an id; they were passed over"
+        );
+    }
+    changes
 }
 
 fn calendar_path<'a>(calendar_id: &'a str, leaf: &[&'a str]) -> Vec<&'a str> {

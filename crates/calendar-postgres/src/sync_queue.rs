@@ -434,7 +434,7 @@ impl SyncQueue for PgSyncQueue {
     ) -> PortResult<()> {
         let sql = concat!(
             "WITH fence AS MATERIALIZED (
-                SELECT c.id FROM calendar_accounts AS a
+                SELECT c.id, c.mailbox FROM calendar_accounts AS a
                 JOIN calendar_connections AS c ON c.account_id = a.id AND c.id = $4
                 JOIN calendar_sync_states AS s ON s.connection_id = c.id
                 WHERE ",
@@ -446,6 +446,13 @@ impl SyncQueue for PgSyncQueue {
                     last_error_at = $6, due_at = $7, updated_at = $6
                 FROM fence WHERE s.connection_id = fence.id
                 RETURNING 1
+            ), siblings AS (
+                UPDATE calendar_sync_states AS s SET
+                    due_at = greatest(s.due_at, $7), failure_count = greatest(s.failure_count, 1),
+                    last_error_code = left($5, 100), last_error_at = $6, updated_at = $6
+                FROM fence JOIN calendar_connections AS c
+                    ON c.account_id = $1 AND c.id <> $4 AND c.mailbox IS NOT DISTINCT FROM fence.mailbox
+                WHERE $8 AND s.connection_id = c.id AND c.deleted_at IS NULL AND c.is_connected
             )
             SELECT count(*) AS count FROM state"
         );
@@ -455,9 +462,30 @@ impl SyncQueue for PgSyncQueue {
             .bind::<Text, _>(failure.code.replace('\0', ""))
             .bind::<Timestamptz, _>(now)
             .bind::<Timestamptz, _>(failure.retry_at)
+            .bind::<Bool, _>(failure.whole_mailbox)
             .row(&mut connection)
             .await?;
         Ok(Count::or_lease_lost(failed)?)
+    }
+
+    async fn wait_behind_others(&self, lease: &Lease, now: OffsetDateTime) -> PortResult<()> {
+        let sql = concat!(
+            "WITH fence AS MATERIALIZED (
+                SELECT a.id FROM calendar_accounts AS a WHERE ",
+            lease_holds!(),
+            "   FOR KEY SHARE OF a
+            ), waiting AS (
+                UPDATE calendar_sync_states AS s SET due_at = $4, updated_at = $4
+                FROM fence WHERE s.account_id = fence.id AND s.due_at < $4 AND NOT s.is_paused
+            )
+            SELECT count(*) AS count FROM fence"
+        );
+        let mut connection = self.database.get().await?;
+        let held = bind_lease(Statement::new(sql), lease)
+            .bind::<Timestamptz, _>(now)
+            .row(&mut connection)
+            .await?;
+        Ok(Count::or_lease_lost(held)?)
     }
 
     async fn release(&self, lease: &Lease) -> PortResult<()> {

@@ -29,6 +29,14 @@ const REMOVALS_NEVER_SUSPICIOUS: u64 = 20;
 /// passed over, so that the rest of the calendar is not held up.
 const MASTER_ATTEMPTS: u32 = 3;
 
+/// A pass that failed so often is begun in pieces: the whole window may be too much for the provider.
+const FAILURES_BEFORE_PIECES: u32 = 2;
+
+/// What a plain list costs is paid back: so long nothing is asked for each request that it took.
+const LISTED_REQUEST: StdDuration = StdDuration::from_secs(30);
+/// But at most so long.
+const LISTED_MOST: StdDuration = StdDuration::from_hours(1);
+
 /// A pass over one connection, under way.
 pub(crate) struct PassRun<'a, 'p> {
     pub(crate) connection: &'a DueConnection,
@@ -45,8 +53,10 @@ pub(crate) struct PassRun<'a, 'p> {
     /// Masters that are stored, as far as this run knows: saves asking the store again.
     known_masters: HashSet<ProviderEventId>,
     restarted: bool,
-    /// Whether a page of this run held anything.
+    /// Whether a page of this run held anything; of a plain list, whether anything was written.
     found: bool,
+    /// Requests made for masters.
+    masters_fetched: u32,
 }
 
 /// How a run of a pass ended, without a failure.
@@ -83,6 +93,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
             known_masters: HashSet::new(),
             restarted: false,
             found: false,
+            masters_fetched: 0,
         }
     }
 
@@ -160,6 +171,16 @@ impl<'a, 'p> PassRun<'a, 'p> {
     fn beginning(&self) -> ChangesFrom {
         match (self.pass.kind, &self.connection.synced) {
             (PassKind::Delta, Some((token, _))) => ChangesFrom::Cursor(token.clone()),
+            (PassKind::Full, Some((token, window)))
+                if !self.restarted
+                    && *window == self.pass.window
+                    && !self.reader.is_feed(token) =>
+            {
+                ChangesFrom::Cursor(token.clone())
+            }
+            _ if self.connection.failure_count >= FAILURES_BEFORE_PIECES => {
+                ChangesFrom::StartInPieces(self.pass.window)
+            }
             _ => ChangesFrom::Start(self.pass.window),
         }
     }
@@ -182,8 +203,10 @@ impl<'a, 'p> PassRun<'a, 'p> {
                 tracing::warn!(connection_id = %self.connection.id, reason, "an event is set aside");
             }
         }
-        self.found |= !changes.is_empty();
-        self.add_missing_masters(&mut changes).await?;
+        let (NextPage::More(cursor) | NextPage::Done(cursor)) = &page.next;
+        let is_feed = self.reader.is_feed(cursor);
+        self.found |= is_feed && !changes.is_empty();
+        self.add_missing_masters(&mut changes, is_feed).await?;
         let nothing_to_judge = self.pass.kind == PassKind::Delta
             && !self.pass.touched_series
             && changes.iter().all(|change| matches!(change, EventChange::Event(event) if event.kind == EventKind::Single));
@@ -230,8 +253,13 @@ impl<'a, 'p> PassRun<'a, 'p> {
     }
 
     /// Fetches the masters that the page's instances need and that are neither in it nor stored: the
-    /// order of a round is undefined, and a series may be split over pages.
-    async fn add_missing_masters(&mut self, changes: &mut Vec<EventChange>) -> PortResult<()> {
+    /// order of a round is undefined, and a series may be split over pages. Without a feed, stored ones too,
+    /// once in a run.
+    async fn add_missing_masters(
+        &mut self,
+        changes: &mut Vec<EventChange>,
+        is_feed: bool,
+    ) -> PortResult<()> {
         let here: HashSet<&ProviderEventId> = changes
             .iter()
             .filter(|change| matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. })))
@@ -247,10 +275,13 @@ impl<'a, 'p> PassRun<'a, 'p> {
         needed.dedup();
         let here: Vec<ProviderEventId> = here.into_iter().cloned().collect();
         if !needed.is_empty() {
-            let unknown = self
-                .events
-                .unknown_masters(self.connection.id, &needed)
-                .await?;
+            let unknown = if is_feed {
+                let id = self.connection.id;
+                self.events.unknown_masters(id, &needed).await?
+            } else {
+                needed.clone()
+            };
+            self.masters_fetched += u32::try_from(unknown.len()).unwrap_or(u32::MAX);
             for master in &unknown {
                 match self.event(master).await? {
                     Some(change) => changes.push(change),
@@ -287,9 +318,10 @@ impl<'a, 'p> PassRun<'a, 'p> {
             PassKind::Delta => Unseen::Keep,
             PassKind::Full => {
                 let report = self.events.unseen(self.connection.id, &self.pass).await?;
-                let verdict = verdict(&report, self.connection.removal_held);
+                let is_feed = self.reader.is_feed(&token);
+                let verdict = verdict(&report, is_feed, self.connection.removal_held);
                 if verdict == Unseen::Remove {
-                    self.confirm_masters(report.masters).await?;
+                    self.confirm(report, is_feed).await?;
                 } else {
                     tracing::warn!(
                         connection_id = %self.connection.id, live = report.live, unseen = report.unseen,
@@ -379,30 +411,52 @@ impl<'a, 'p> PassRun<'a, 'p> {
         }
     }
 
-    /// A master that a full pass did not see has either gone, or no instance in the window any more.
-    async fn confirm_masters(&mut self, masters: Vec<ProviderEventId>) -> PortResult<()> {
-        let mut changes = Vec::with_capacity(masters.len());
-        for master in masters {
-            changes.push(match self.event(&master).await? {
+    /// A master that a full pass did not see has either gone, or no instance in the window any more. Without
+    /// a feed, anything else may have been passed over as well.
+    async fn confirm(&mut self, report: UnseenReport, is_feed: bool) -> PortResult<()> {
+        let has_masters = !report.masters.is_empty();
+        let mut unseen = report.masters;
+        if !is_feed {
+            unseen.extend(report.singles);
+        }
+        let mut changes = Vec::with_capacity(unseen.len());
+        for id in unseen {
+            changes.push(match self.event(&id).await? {
                 Some(change) => change,
-                None => EventChange::Removed(master),
+                None => EventChange::Removed(id),
             });
         }
         if changes.is_empty() {
             return Ok(());
         }
         let position = self.pass.position.clone();
-        self.apply(changes, AfterPage::Checkpoint(position)).await
+        self.apply(changes, AfterPage::Checkpoint(position)).await?;
+        if has_masters && !is_feed {
+            self.judge_series().await?;
+        }
+        Ok(())
     }
 
     fn end(&self, sync_token: calendar_domain::sync::Cursor, unseen: Unseen) -> PassEnd {
-        let poll = if self.is_pushed {
+        let mut poll = if self.is_pushed {
             self.settings.poll_pushed
         } else {
             self.settings.poll
         };
+        let mut found = self.found;
+        if !self.reader.is_feed(&sync_token) {
+            let requests = self.pages.saturating_add(self.masters_fetched);
+            poll = poll.max(LISTED_REQUEST.saturating_mul(requests).min(LISTED_MOST));
+            let Applied {
+                inserted,
+                updated,
+                removed,
+                ..
+            } = self.applied;
+            found = inserted + updated + removed > 0;
+        }
         // A page of an earlier run of this pass was found as well, but that is no matter: one look more.
-        let again = self.connection.push_look.filter(|_| !self.found);
+        let again = self.connection.push_look.filter(|_| !found);
         let (push_look, wait) = match (unseen, again.and_then(PushLook::next)) {
             (Unseen::Hold, _) => (None, self.settings.poll.min(StdDuration::from_mins(1))),
             (_, Some((look, wait))) => (Some(look), wait.min(poll)),
@@ -450,12 +504,21 @@ fn next_pass(
         return pass.clone();
     }
     match &connection.synced {
-        Some((_, window)) if covers(window) && !connection.removal_held => Pass {
-            id: PassId::new(),
-            kind: PassKind::Delta,
+        Some((token, window))
+            if covers(window) && !connection.removal_held && reader.is_feed(token) =>
+        {
+            Pass {
+                id: PassId::new(),
+                kind: PassKind::Delta,
+                window: *window,
+                position: PassPosition::Begin,
+                touched_series: false,
+            }
+        }
+        // A list that does not fail goes on over its window.
+        Some((token, window)) if covers(window) && !reader.is_feed(token) => Pass {
             window: *window,
-            position: PassPosition::Begin,
-            touched_series: false,
+            ..full_pass(settings, now)
         },
         _ => full_pass(settings, now),
     }
@@ -473,8 +536,9 @@ fn full_pass(settings: &SyncSettings, now: OffsetDateTime) -> Pass {
 
 /// Whether what a full pass did not see may be removed. Providers have answered an empty list by
 /// mistake; such a pass removes nothing until a second one agrees.
-fn verdict(report: &UnseenReport, removal_held: bool) -> Unseen {
-    let suspicious = report.unseen > REMOVALS_NEVER_SUSPICIOUS && report.unseen * 2 > report.live;
+fn verdict(report: &UnseenReport, is_feed: bool, removal_held: bool) -> Unseen {
+    let suspicious = (report.unseen > REMOVALS_NEVER_SUSPICIOUS && report.unseen * 2 > report.live)
+        || (!is_feed && report.singles.len() >= UnseenReport::MOST_SINGLES);
     if suspicious && !removal_held {
         Unseen::Hold
     } else {

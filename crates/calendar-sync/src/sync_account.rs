@@ -10,7 +10,7 @@ use calendar_domain::ports::{
 };
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::PushWork;
-use calendar_domain::sync::{Applied, Claim, DueConnection, Lease, PassFailure, PassKind};
+use calendar_domain::sync::{Applied, Claim, DueConnection, Lease, Mailbox, PassFailure, PassKind};
 use time::Duration;
 use tokio::sync::watch;
 
@@ -26,9 +26,9 @@ const BACKOFF_MOST: StdDuration = StdDuration::from_hours(1);
 /// The longest wait that a provider may impose.
 const RETRY_AFTER_MOST: StdDuration = StdDuration::from_hours(6);
 
-/// A claim begins no further pass after so long: the account's subscription may have to be renewed, and pushes
-/// may wait, which the next claim sees to first.
-const CLAIM_MOST: Duration = Duration::minutes(5);
+/// A claim begins no further pass after so long: others wait for the place, the account's subscription may
+/// have to be renewed, and pushes may wait, which the next claim sees to first.
+const CLAIM_MOST: Duration = Duration::minutes(1);
 
 /// What an operator sets.
 #[derive(Clone, Debug)]
@@ -197,10 +197,19 @@ impl SyncAccount {
     ) -> PortResult<()> {
         let lease = &claim.lease;
         let began = self.clock.now();
-        for (index, connection) in claim.connections.iter().enumerate() {
+        // Mailboxes whose provider asked us to slow down.
+        let mut throttled: Vec<&Mailbox> = Vec::new();
+        for connection in &claim.connections {
             let started = self.clock.now();
-            if *stop.borrow() || started - began > CLAIM_MOST {
+            if *stop.borrow() {
                 return Ok(());
+            }
+            if started - began > CLAIM_MOST {
+                return self.queue.wait_behind_others(lease, started).await;
+            }
+            let mailbox = &connection.calendar.mailbox;
+            if throttled.contains(&mailbox) {
+                continue;
             }
             let mut run = PassRun::new(
                 connection,
@@ -237,13 +246,10 @@ impl SyncAccount {
             if error.code == PortError::LEASE_LOST {
                 return Err(error);
             }
+            if error.class == FailureClass::RateLimited {
+                throttled.push(mailbox);
+            }
             if self.give_up(lease, connection, &error).await.is_break() {
-                // The others would only run into the same limit.
-                if error.class == FailureClass::RateLimited {
-                    for waiting in &claim.connections[index + 1..] {
-                        let _ = self.give_up(lease, waiting, &error).await;
-                    }
-                }
                 return Ok(());
             }
         }
@@ -351,6 +357,7 @@ impl SyncAccount {
         let failure = PassFailure {
             code: error.code.clone(),
             retry_at: self.clock.now() + wait,
+            whole_mailbox: error.class == FailureClass::RateLimited,
         };
         if let Err(error) = self
             .queue
@@ -359,11 +366,7 @@ impl SyncAccount {
         {
             tracing::warn!(connection_id = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
         }
-        if error.class == FailureClass::RateLimited {
-            std::ops::ControlFlow::Break(())
-        } else {
-            std::ops::ControlFlow::Continue(())
-        }
+        std::ops::ControlFlow::Continue(())
     }
 
     async fn need_reauth(&self, lease: &Lease, error: &PortError) {

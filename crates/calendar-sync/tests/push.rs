@@ -65,6 +65,9 @@ impl Ports {
         let mut queue = MockSyncQueue::new();
         queue.expect_release().returning(|_| Ok(()));
         let mut reader = MockCalendarReader::new();
+        reader
+            .expect_is_feed()
+            .returning(|cursor| !cursor.0.starts_with("list"));
         reader.expect_capabilities().return_const(Capabilities {
             window_bound: true,
             silent_holes: true,

@@ -1,11 +1,11 @@
 //! A pass, over mocked ports: what is asked, what is stored, in which order, and what a failure does.
 //! Long because each rule of a pass has a test of its own, all over the same mocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration as StdDuration;
 
 use calendar_domain::account::{Account, AccountIdentity, StoredTokens, TokenGrant, TokenSet};
-use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence};
+use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{AccountId, ConnectionId, EventId, PassId, UserId, WorkerId};
 use calendar_domain::ports::{
@@ -47,6 +47,9 @@ impl Ports {
         let mut queue = MockSyncQueue::new();
         queue.expect_release().times(times).returning(|_| Ok(()));
         let mut reader = MockCalendarReader::new();
+        reader
+            .expect_is_feed()
+            .returning(|cursor| !cursor.0.starts_with("list"));
         reader.expect_capabilities().return_const(Capabilities {
             window_bound: true,
             silent_holes: true,
@@ -80,6 +83,15 @@ impl Ports {
     async fn run_until(self, connection: DueConnection, stopped: bool) -> Vec<PassReport> {
         let mut clock = MockClock::new();
         clock.expect_now().return_const(NOW);
+        self.work(vec![connection], clock, stopped).await
+    }
+
+    async fn work(
+        self,
+        connections: Vec<DueConnection>,
+        clock: MockClock,
+        stopped: bool,
+    ) -> Vec<PassReport> {
         let provider = Provider {
             authorizer: Arc::new(self.authorizer),
             directory: Arc::new(MockCalendarDirectory::new()),
@@ -104,11 +116,11 @@ impl Ports {
             },
         };
         let (_stop, stop) = watch::channel(stopped);
-        use_case.run(claim(connection), &stop).await
+        use_case.run(claim(connections), &stop).await
     }
 }
 
-fn claim(connection: DueConnection) -> Claim {
+fn claim(connections: Vec<DueConnection>) -> Claim {
     let account_id = AccountId::new();
     Claim {
         lease: Lease {
@@ -129,7 +141,7 @@ fn claim(connection: DueConnection) -> Claim {
             needs_reauth: None,
         },
         push: ClaimedPush::default(),
-        connections: vec![connection],
+        connections,
     }
 }
 
@@ -238,6 +250,7 @@ async fn a_first_pass_checkpoints_each_page_and_sweeps_only_after_the_last() {
                 live: 10,
                 unseen: 3,
                 masters: Vec::new(),
+                singles: Vec::new(),
             })
         });
     ports
@@ -552,6 +565,7 @@ async fn a_suspicious_removal_is_held_until_a_second_pass_agrees() {
                 live: 100,
                 unseen: 100,
                 masters: Vec::new(),
+                singles: Vec::new(),
             })
         });
         ports
@@ -581,6 +595,7 @@ async fn a_master_that_a_full_pass_did_not_see_is_asked_for() {
         Ok(UnseenReport {
             live: 3,
             unseen: 3,
+            singles: Vec::new(),
             masters: vec!["M".into()],
         })
     });
@@ -802,4 +817,304 @@ async fn a_process_that_is_to_stop_begins_no_pass_and_gives_the_lease_back() {
             .await
             .is_empty()
     );
+}
+
+fn listed_connection() -> DueConnection {
+    DueConnection {
+        synced: Some((cursor("list"), window())),
+        ..new_connection()
+    }
+}
+
+/// A calendar without a feed: each pass is full, asks for masters anew, and confirms what it did not see.
+#[tokio::test]
+async fn a_list_is_read_whole_and_what_it_passed_over_is_asked_for() {
+    let mut ports = Ports::new();
+    ports.pages(vec![
+        (
+            at("list"),
+            page(vec![occurrence("M1", "M")], more("list p2")),
+        ),
+        (
+            at("list p2"),
+            page(vec![occurrence("M2", "M")], done("list")),
+        ),
+    ]);
+    let gone = |id: &ProviderEventId| id.as_str() == "gone";
+    ports
+        .reader
+        .expect_event()
+        .times(3)
+        .returning(move |_, _, id| {
+            Ok((!gone(id)).then(|| EventChange::Rejected {
+                id: id.clone(),
+                reason: "stands for the event".to_owned(),
+            }))
+        });
+    let mut order = Sequence::new();
+    for expected in [
+        vec!["M1", "M"],
+        vec!["M2"],
+        vec!["gone", "moved to an earlier page"],
+    ] {
+        ports
+            .events
+            .expect_apply()
+            .withf(move |_, batch, _| {
+                let ids: Vec<_> = batch
+                    .changes
+                    .iter()
+                    .map(|change| change.id().as_str())
+                    .collect();
+                batch.pass.kind == PassKind::Full
+                    && batch.pass.window == window()
+                    && ids == expected
+            })
+            .times(1)
+            .in_sequence(&mut order)
+            .returning(|_, _, _| Ok(Applied::default()));
+    }
+    ports.events.expect_unseen().times(1).returning(|_, _| {
+        Ok(UnseenReport {
+            live: 10,
+            unseen: 2,
+            masters: Vec::new(),
+            singles: vec!["gone".into(), "moved to an earlier page".into()],
+        })
+    });
+    ports
+        .events
+        .expect_finish()
+        .withf(|_, _, _, end, _| end.unseen == Unseen::Remove && end.sync_token == cursor("list"))
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    assert_eq!(ports.run(listed_connection()).await[0].outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn a_list_that_took_many_requests_is_read_less_often_and_many_holes_are_held() {
+    let mut ports = Ports::new();
+    let mut pages = vec![(at("list"), page(Vec::new(), more("list 1")))];
+    pages.extend((1..39).map(|n| {
+        let next = format!("list {}", n + 1);
+        (at(&format!("list {n}")), page(Vec::new(), more(&next)))
+    }));
+    pages.push((at("list 39"), page(Vec::new(), done("list"))));
+    ports.pages(pages);
+    ports
+        .events
+        .expect_apply()
+        .times(40)
+        .returning(|_, _, _| Ok(Applied::default()));
+    ports.events.expect_unseen().times(1).returning(|_, _| {
+        Ok(UnseenReport {
+            live: 1000,
+            unseen: 100,
+            masters: Vec::new(),
+            singles: vec!["x".into(); UnseenReport::MOST_SINGLES],
+        })
+    });
+    ports
+        .events
+        .expect_finish()
+        .withf(|_, _, _, end, _| end.unseen == Unseen::Hold)
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    let reports = ports.run(listed_connection()).await;
+    assert_eq!(reports[0].outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn a_list_that_is_no_longer_good_becomes_a_full_pass_by_the_feed() {
+    let mut ports = Ports::new();
+    ports.pages(vec![
+        (at("list"), Err(FailureClass::NeedsResync)),
+        (ChangesFrom::Start(window()), page(Vec::new(), done("d1"))),
+    ]);
+    ports
+        .events
+        .expect_restart()
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    ports
+        .events
+        .expect_apply()
+        .times(1)
+        .returning(|_, _, _| Ok(Applied::default()));
+    ports
+        .events
+        .expect_unseen()
+        .times(1)
+        .returning(|_, _| Ok(UnseenReport::default()));
+    ports
+        .events
+        .expect_finish()
+        .withf(|_, _, _, end, _| end.sync_token == cursor("d1"))
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    assert_eq!(ports.run(listed_connection()).await[0].outcome, Ok(()));
+}
+
+/// T22
+#[tokio::test]
+async fn a_first_pass_that_failed_twice_is_begun_in_pieces() {
+    for (failure_count, from) in [
+        (1, ChangesFrom::Start(window())),
+        (2, ChangesFrom::StartInPieces(window())),
+    ] {
+        let mut ports = Ports::new();
+        ports.pages(vec![(from, Err(FailureClass::Retryable))]);
+        ports
+            .queue
+            .expect_fail()
+            .times(1)
+            .returning(|_, _, _, _| Ok(()));
+        let connection = DueConnection {
+            failure_count,
+            ..new_connection()
+        };
+        ports.run(connection).await;
+    }
+}
+
+/// T49: one throttled mailbox is one failure, whatever the account has in it, and no other's.
+#[tokio::test]
+async fn a_throttled_mailbox_is_left_alone_and_others_go_on() {
+    let mut ports = Ports::new();
+    let delegate = CalendarRef {
+        calendar_id: "other".to_owned(),
+        mailbox: Mailbox::Delegate("bea@example.com".to_owned()),
+    };
+    let connections = vec![
+        synced_connection(),
+        synced_connection(),
+        DueConnection {
+            calendar: delegate.clone(),
+            ..synced_connection()
+        },
+    ];
+    let (throttled, other) = (connections[0].id, connections[2].id);
+    ports
+        .reader
+        .expect_changes()
+        .times(2)
+        .returning(move |_, calendar, _| {
+            if *calendar == delegate {
+                Ok(ChangesPage {
+                    changes: Vec::new(),
+                    next: done("d2"),
+                })
+            } else {
+                Err(PortError::new(FailureClass::RateLimited, "throttled"))
+            }
+        });
+    ports
+        .queue
+        .expect_fail()
+        .withf(move |_, id, failure, _| *id == throttled && failure.whole_mailbox)
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    ports
+        .events
+        .expect_apply()
+        .withf(move |_, batch, _| batch.connection_id == other)
+        .times(1)
+        .returning(|_, _, _| Ok(Applied::default()));
+    let mut clock = MockClock::new();
+    clock.expect_now().return_const(NOW);
+    let reports = ports.work(connections, clock, false).await;
+    assert_eq!(reports.len(), 2);
+}
+
+/// T49: a day of 429, whatever they say: so many attempts at most, spread by full jitter.
+#[tokio::test]
+async fn a_provider_that_throttles_for_ever_is_asked_ever_less() {
+    for asked in [None, Some(0), Some(1), Some(120), Some(1800)] {
+        let asked = asked.map(StdDuration::from_secs);
+        let (mut now, mut waits) = (NOW, Vec::new());
+        while now < NOW + Duration::DAY {
+            let mut ports = Ports::new();
+            ports.reader.expect_changes().returning(move |_, _, _| {
+                let mut error = PortError::new(FailureClass::RateLimited, "throttled");
+                error.retry_after = asked;
+                Err(error)
+            });
+            let retry_at = Arc::new(Mutex::new(now));
+            let told = Arc::clone(&retry_at);
+            ports
+                .queue
+                .expect_fail()
+                .returning(move |_, _, failure, _| {
+                    *told.lock().unwrap() = failure.retry_at;
+                    Ok(())
+                });
+            let mut clock = MockClock::new();
+            clock.expect_now().return_const(now);
+            let connection = DueConnection {
+                failure_count: u32::try_from(waits.len()).unwrap(),
+                synced: Some((
+                    cursor("delta"),
+                    SyncWindow::around(now, Duration::days(90), Duration::days(365)),
+                )),
+                ..new_connection()
+            };
+            ports.work(vec![connection], clock, false).await;
+            let next = *retry_at.lock().unwrap();
+            waits.push(next - now);
+            now = next;
+        }
+        let least = asked.unwrap_or_default().max(StdDuration::from_secs(1));
+        assert!(
+            waits.iter().all(|wait| *wait >= least),
+            "{asked:?}: {waits:?}"
+        );
+        assert!(
+            waits.len() <= 110,
+            "{asked:?}: {} attempts a day",
+            waits.len()
+        );
+        // Without a long wait of the provider's own, ours are anywhere below the limit.
+        if least < StdDuration::from_mins(1) {
+            let late = &waits[8..];
+            assert!(
+                late.iter().any(|wait| *wait < Duration::minutes(20)),
+                "{waits:?}"
+            );
+            assert!(
+                late.iter().any(|wait| *wait > Duration::minutes(40)),
+                "{waits:?}"
+            );
+        }
+    }
+}
+
+/// T46: the place is given up after a minute, however much is left, or however slow the provider is.
+#[tokio::test]
+async fn a_claim_that_has_lasted_long_waits_behind_others() {
+    let mut ports = Ports::new();
+    let now = Arc::new(Mutex::new(NOW));
+    let passing = Arc::clone(&now);
+    ports
+        .reader
+        .expect_changes()
+        .times(1)
+        .returning(move |_, _, _| {
+            *passing.lock().unwrap() += Duration::seconds(100);
+            Err(PortError::new(FailureClass::Retryable, "timeout"))
+        });
+    ports
+        .queue
+        .expect_fail()
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
+    ports
+        .queue
+        .expect_wait_behind_others()
+        .withf(|lease, now| lease.fence == 7 && *now == NOW + Duration::seconds(100))
+        .times(1)
+        .returning(|_, _| Ok(()));
+    let mut clock = MockClock::new();
+    clock.expect_now().returning(move || *now.lock().unwrap());
+    let connections = (0..50).map(|_| synced_connection()).collect();
+    assert_eq!(ports.work(connections, clock, false).await.len(), 1);
 }

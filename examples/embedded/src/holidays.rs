@@ -122,7 +122,9 @@ impl CalendarReader for Holidays {
         from: &ChangesFrom,
     ) -> PortResult<ChangesPage> {
         let changes = match from {
-            ChangesFrom::Start(window) => Self::within(*window),
+            ChangesFrom::Start(window) | ChangesFrom::StartInPieces(window) => {
+                Self::within(*window)
+            }
             ChangesFrom::Cursor(_) => Vec::new(),
         };
         Ok(ChangesPage {

@@ -8,7 +8,7 @@ use crate::account::{AccountIdentity, AuthorizationRequest, CalendarListing, Tok
 use crate::event::{EventChange, ProviderEventId};
 use crate::failure::PortResult;
 use crate::provider::Capabilities;
-use crate::sync::{CalendarRef, ChangesFrom, ChangesPage, Mailbox, SyncWindow};
+use crate::sync::{CalendarRef, ChangesFrom, ChangesPage, Cursor, Mailbox, SyncWindow};
 
 /// Signs users in (OAuth 2.0 authorization code with PKCE, RFC 6749 and 7636).
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -53,6 +53,14 @@ pub trait CalendarDirectory: Send + Sync {
 pub trait CalendarReader: Send + Sync {
     /// What its change feed does.
     fn capabilities(&self) -> Capabilities;
+
+    /// Whether a cursor of this reader belongs to a change feed. Where a calendar has none that works, its
+    /// window is read as a plain list, each time whole: a list changes while it is read, and may pass over an
+    /// event; it shows instances without their master, also when that has changed; and the cursor that it
+    /// ends with begins it anew, over the same window, until it fails `NeedsResync`.
+    fn is_feed(&self, _cursor: &Cursor) -> bool {
+        true
+    }
 
     /// One page of changes. A cursor that is no longer good fails `NeedsResync`. One event that
     /// cannot be mapped is `Rejected` in the page; it does not fail the page.

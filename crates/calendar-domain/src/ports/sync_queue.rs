@@ -41,6 +41,10 @@ pub trait SyncQueue: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<()>;
 
+    /// Puts what is still due of the account behind what others have due at `now`: its claim has lasted
+    /// long enough. MUST refuse a stale lease.
+    async fn wait_behind_others(&self, lease: &Lease, now: OffsetDateTime) -> PortResult<()>;
+
     /// Gives a lease back. A stale lease is already given back: not an error.
     async fn release(&self, lease: &Lease) -> PortResult<()>;
 

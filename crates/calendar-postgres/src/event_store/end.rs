@@ -52,7 +52,10 @@ const FINISH: &str = concat!(
             pass_id = NULL, pass_kind = NULL, pass_cursor = NULL, pass_sync_token = NULL,
             pass_window_start = NULL, pass_window_end = NULL, pass_started_at = NULL,
             pass_pages = 0, pass_touched_series = false, failure_count = 0,
-            last_error_code = NULL, last_error_at = NULL, updated_at = $7
+            last_error_code = CASE WHEN CASE WHEN $10 THEN $13 ELSE s.removal_held END
+                THEN 'removal_held' END,
+            last_error_at = CASE WHEN CASE WHEN $10 THEN $13 ELSE s.removal_held END THEN $7 END,
+            updated_at = $7
         FROM fence WHERE s.connection_id = fence.connection_id
         RETURNING 1
     ), connection AS (
@@ -121,7 +124,7 @@ const SWEEP: &str = concat!(
 
 const UNSEEN: &str = concat!(
     "WITH live AS MATERIALIZED (
-        SELECT e.parent_event_id, ",
+        SELECT e.id, e.parent_event_id, ",
     not_seen!("e.id"),
     " AS is_unseen FROM calendar_events AS e
         WHERE e.calendar_connection_id = $1 AND e.deleted_at IS NULL
@@ -135,7 +138,12 @@ const UNSEEN: &str = concat!(
             WHERE m.calendar_connection_id = $1 AND m.deleted_at IS NULL
               AND m.id IN (SELECT parent_event_id FROM live) AND ",
     not_seen!("m.id"),
-    " ORDER BY m.id) AS masters"
+    " ORDER BY m.id) AS masters,
+        ARRAY(SELECT coalesce(m.provider_metadata #>> '{uncut,provider_event_id}', m.provider_event_id)
+            FROM calendar_events AS m
+            WHERE m.calendar_connection_id = $1 AND m.id IN (
+                SELECT id FROM live WHERE is_unseen AND parent_event_id IS NULL ORDER BY id LIMIT $5)
+            ORDER BY m.id) AS singles"
 );
 
 fn bind_window<'a>(statement: Statement<'a>, id: ConnectionId, pass: &Pass) -> Statement<'a> {
@@ -167,6 +175,8 @@ struct UnseenRow {
     unseen: i64,
     #[diesel(sql_type = Array<Text>)]
     masters: Vec<String>,
+    #[diesel(sql_type = Array<Text>)]
+    singles: Vec<String>,
 }
 
 /// What the pass did not see of its window.
@@ -175,13 +185,16 @@ pub(super) async fn unseen(
     id: ConnectionId,
     pass: &Pass,
 ) -> Result<UnseenReport, PgError> {
+    let most = i64::try_from(UnseenReport::MOST_SINGLES).unwrap_or(i64::MAX);
     let row: Option<UnseenRow> = bind_window(Statement::once(UNSEEN), id, pass)
+        .bind::<BigInt, _>(most)
         .row(connection)
         .await?;
     Ok(row.map_or_else(UnseenReport::default, |row| UnseenReport {
         live: u64::try_from(row.live).unwrap_or(0),
         unseen: u64::try_from(row.unseen).unwrap_or(0),
         masters: row.masters.into_iter().map(ProviderEventId).collect(),
+        singles: row.singles.into_iter().map(ProviderEventId).collect(),
     }))
 }
 

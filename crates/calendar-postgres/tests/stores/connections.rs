@@ -365,6 +365,7 @@ async fn a_connection_shows_how_it_is_doing() {
     let failure = PassFailure {
         code: "timeout".to_owned(),
         retry_at: NOW,
+        whole_mailbox: false,
     };
     world
         .queue

@@ -1,6 +1,6 @@
 //! Checkpoints, the end of a pass, and what a full pass did not see.
 
-use calendar_domain::ports::{EventStore as _, SyncQueue as _};
+use calendar_domain::ports::{ConnectionStore as _, EventStore as _, SyncQueue as _};
 use calendar_domain::sync::{
     AfterPage, Cursor, PassKind, PassPosition, SyncWindow, Unseen, UnseenReport,
 };
@@ -104,7 +104,8 @@ async fn a_full_pass_removes_what_it_did_not_see_in_its_window() {
         UnseenReport {
             live: 5,
             unseen: 2,
-            masters: vec!["m".into()]
+            masters: vec!["m".into()],
+            singles: vec!["gone".into()]
         }
     );
     let end = pass_end("token", Unseen::Remove);
@@ -148,8 +149,14 @@ async fn a_removal_can_be_held_until_the_next_full_pass() {
     synced.delta(Vec::new()).await;
     let held = "SELECT count(*) FROM calendar_sync_states WHERE removal_held";
     assert_eq!(world.number(held).await, 1, "a delta pass confirms nothing");
+    let reported = || async {
+        let listed = world.connections.list(synced.user, None, 10).await.unwrap();
+        listed.items[0].last_error.clone().map(|(code, _)| code)
+    };
+    assert_eq!(reported().await.as_deref(), Some("removal_held"));
     synced.full(Vec::new()).await;
     assert_eq!(world.number(held).await, 0);
+    assert_eq!(reported().await, None);
     assert!(world.texts(LIVE).await.is_empty());
 }
 

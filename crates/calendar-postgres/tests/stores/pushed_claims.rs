@@ -326,6 +326,7 @@ async fn a_look_is_kept_with_the_pass_it_is_for() {
     let failure = PassFailure {
         code: "x".to_owned(),
         retry_at: NOW,
+        whole_mailbox: false,
     };
     pushed
         .world

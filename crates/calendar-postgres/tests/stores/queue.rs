@@ -235,6 +235,7 @@ async fn account_refused(synced: &Synced<'_>) {
     let failure = PassFailure {
         code: "x".to_owned(),
         retry_at: NOW,
+        whole_mailbox: false,
     };
     assert_eq!(code(world.queue.heartbeat(&lease, TTL).await), "lease_lost");
     assert_eq!(
@@ -418,6 +419,7 @@ async fn a_failed_pass_keeps_its_checkpoint_and_a_lost_cursor_does_not() {
     let failure = PassFailure {
         code: "timeout".to_owned(),
         retry_at,
+        whole_mailbox: false,
     };
     let reclaim = |lease| {
         let world = &world;
@@ -509,4 +511,70 @@ async fn a_database_that_is_down_is_to_be_tried_again() {
         (failed.class, failed.code.as_str()),
         (FailureClass::Retryable, "database_unavailable")
     );
+}
+
+/// T46, T52
+#[tokio::test]
+async fn an_account_that_had_its_turn_waits_behind_others() {
+    let world = World::new().await;
+    let many = world.user("many@example.com").await;
+    let lone = world.user("lone@example.com").await;
+    world.connect(many, "many", &["a", "b", "c"]).await;
+    world.connect(lone, "lone", &["d"]).await;
+    let sql = format!(
+        "UPDATE calendar_sync_states AS s SET due_at = '2026-03-02 11:00Z'
+        FROM calendar_connections AS c WHERE c.id = s.connection_id AND c.user_id = '{many}'"
+    );
+    world.sql.batch_execute(&sql).await.unwrap();
+    let later = NOW + Span::minutes(1);
+    let first = world.claim().await.unwrap();
+    assert_eq!(first.account.user_id, many);
+    world
+        .queue
+        .wait_behind_others(&first.lease, later)
+        .await
+        .unwrap();
+    world.queue.release(&first.lease).await.unwrap();
+    let second = world.claim_at(world.worker, later).await.unwrap();
+    assert_eq!(second.account.user_id, lone);
+    let third = world.claim_at(world.worker, later).await.unwrap();
+    assert_eq!(third.connections.len(), 3, "and nothing is forgotten");
+    let stale = world.queue.wait_behind_others(&first.lease, later).await;
+    assert_eq!(code(stale), "lease_lost");
+}
+
+/// T49
+#[tokio::test]
+async fn a_throttled_mailbox_rests_as_a_whole_and_pushes_do_not_wake_it() {
+    let world = World::new().await;
+    let user = world.user("ada@example.com").await;
+    let own = world.connect(user, "ada", &["a", "b"]).await.connection_ids;
+    let other = world.connect(user, "ada", &["c"]).await.connection_ids[0];
+    let sql = format!(
+        "UPDATE calendar_connections SET mailbox = 'bea@example.com', is_shared = true
+        WHERE id = '{other}'"
+    );
+    world.sql.batch_execute(&sql).await.unwrap();
+    let claim = world.claim().await.unwrap();
+    let retry_at = NOW + Span::hours(3);
+    let failure = PassFailure {
+        code: "TooManyRequests".to_owned(),
+        retry_at,
+        whole_mailbox: true,
+    };
+    world
+        .queue
+        .fail(&claim.lease, own[0], failure, NOW)
+        .await
+        .unwrap();
+    world.queue.release(&claim.lease).await.unwrap();
+    let pushed = "UPDATE calendar_accounts SET pushed_at = '2026-03-02 12:00Z'";
+    world.sql.batch_execute(pushed).await.unwrap();
+    let now = retry_at - Span::seconds(1);
+    let claim = world.claim_at(world.worker, now).await.unwrap();
+    let due: Vec<_> = claim.connections.iter().map(|due| due.id).collect();
+    assert_eq!(due, [other]);
+    world.queue.release(&claim.lease).await.unwrap();
+    let claim = world.claim_at(world.worker, retry_at).await.unwrap();
+    assert_eq!(claim.connections.len(), 3);
 }

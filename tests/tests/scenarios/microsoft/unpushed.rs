@@ -1,7 +1,8 @@
 //! Calendars of others: read by a delegate, or shared into one's own list. They give no pushes and are polled.
 
 use calendar_e2e::{User, World, eventually};
-use calendar_simulator::Options;
+use calendar_simulator::jiff::{ToSpan, tz::TimeZone};
+use calendar_simulator::{OccurrenceChange, Options, Quirks};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,8 +11,15 @@ use super::ANN;
 const BOSS: &str = "boss@contoso.example";
 
 async fn world() -> (World, User) {
+    world_with(Quirks::default()).await
+}
+
+async fn world_with(quirks: Quirks) -> (World, User) {
     let world = World::start_with(
-        Options::default(),
+        Options {
+            quirks,
+            ..Options::default()
+        },
         &[
             ("CALENDAR_POLL_SECONDS", "1"),
             ("CALENDAR_POLL_PUSHED_SECONDS", "3600"),
@@ -154,4 +162,90 @@ async fn t41_a_shared_calendar_in_ones_own_list_is_polled_beside_pushed_ones() {
     assert_eq!(world.simulator.push_counts().sent, 0, "by polling alone");
     event(&world, ANN, None, "Lunch");
     wait_for(&world, &user, &own, &["Lunch"]).await;
+}
+
+/// Graph shows the first page of such a calendar's delta and denies the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegates_calendar_whose_feed_is_refused_is_read_as_a_list() {
+    let (world, user) = world_with(Quirks {
+        delegate_pages_denied: true,
+        ..Quirks::default()
+    })
+    .await;
+    let simulator = &world.simulator;
+    let today = simulator.now().to_zoned(TimeZone::UTC).date();
+    let timed = |title: &str, days: i64| {
+        let date = today + days.days();
+        json!({
+            "subject": title,
+            "start": {"dateTime": format!("{date}T09:00:00"), "timeZone": "UTC"},
+            "end": {"dateTime": format!("{date}T09:30:00"), "timeZone": "UTC"},
+        })
+    };
+    let mut series = timed("Stand-up", -200);
+    series["recurrence"] = json!({
+        "pattern": {"type": "daily", "interval": 1},
+        "range": {"type": "noEnd", "startDate": (today - 200.days()).to_string()},
+    });
+    let series = simulator.create_event(BOSS, None, &series).unwrap();
+    let singles: Vec<String> = (0..25)
+        .map(|n| {
+            let event = timed(&format!("Meeting {n}"), n);
+            simulator.create_event(BOSS, None, &event).unwrap()
+        })
+        .collect();
+    simulator.share_mailbox(BOSS, ANN, false).unwrap();
+    let body = json!({"delegate_email": BOSS, "calendars": "primary"});
+    let page = world.connect(&user, ANN, body).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let id = connections(&world, &user).await[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (from, to) = (
+        format!("{}T00:00:00Z", today - 80.days()),
+        format!("{}T00:00:00Z", today + 360.days()),
+    );
+    let same = || world.converge(&user, &id, BOSS, &from, &to);
+    same().await;
+    world.wait_for_status(&user, &id, "connected").await;
+
+    let (renamed, moved) = (json!({"subject": "Renamed"}), timed("Moved", -5));
+    simulator.edit_event(BOSS, &singles[0], &renamed).unwrap();
+    simulator.edit_event(BOSS, &singles[1], &moved).unwrap();
+    simulator.delete_event(BOSS, &singles[2]).unwrap();
+    let daily = json!({"subject": "Daily"});
+    simulator.edit_event(BOSS, &series, &daily).unwrap();
+    let deleted = OccurrenceChange::Delete;
+    simulator
+        .change_occurrence(BOSS, &series, today + 3.days(), &deleted)
+        .unwrap();
+    simulator.clear_requests();
+    world.pass(&user, &id).await;
+    same().await;
+    let requests = simulator.requests();
+    let feed = requests.iter().filter(|asked| asked.path.contains("delta"));
+    assert_eq!(feed.count(), 0, "the list is remembered");
+
+    let written = || async {
+        let sql = "SELECT md5(string_agg(e.id || e.xmin::text || e.ctid, '' ORDER BY e.id)) FROM calendar_events AS e";
+        let client = world.database.connect().await;
+        let row = client.query_one(sql, &[]).await.unwrap();
+        row.get::<_, String>(0)
+    };
+    let before = written().await;
+    world.pass(&user, &id).await;
+    assert_eq!(written().await, before, "nothing changed, nothing is written");
+
+    simulator.unshare(BOSS, ANN).unwrap();
+    let path = format!("/v1/connections/{id}/sync");
+    let sync = world.call(Some(&user), Method::POST, &path, None).await;
+    sync.expect(202);
+    let shown = world.wait_for_status(&user, &id, "failing").await;
+    let code = shown["last_error"]["code"].as_str().unwrap();
+    assert!(
+        ["calendar_access_denied", "calendar_not_found"].contains(&code),
+        "{code}"
+    );
+    assert_eq!(written().await, before);
 }

@@ -567,6 +567,10 @@ impl SyncQueue for World {
         unreachable!("the API runs no passes")
     }
 
+    async fn wait_behind_others(&self, _: &Lease, _: OffsetDateTime) -> PortResult<()> {
+        unreachable!("the API works on no account")
+    }
+
     async fn release(&self, _: &Lease) -> PortResult<()> {
         unreachable!("the API holds no lease")
     }
