@@ -188,6 +188,7 @@ impl AppState {
             complete_connect: CompleteConnect {
                 connect_sessions,
                 connections,
+                queue: ports.queue.clone(),
                 providers,
                 secrets,
                 clock,

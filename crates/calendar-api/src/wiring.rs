@@ -111,7 +111,10 @@ impl Adapters {
             )),
             connections: Arc::new(PgConnectionStore::new(database.clone(), cipher.clone())),
             subscriptions: Arc::new(PgSubscriptionStore::new(database.clone(), cipher.clone())),
-            queue: Arc::new(PgSyncQueue::new(database.clone(), cipher)),
+            queue: Arc::new(
+                PgSyncQueue::new(database.clone(), cipher)
+                    .mailbox_concurrency(config.sync.mailbox_concurrency),
+            ),
             events: Arc::new(PgEventReader::new(database.clone())),
             secrets: Arc::new(RingSecrets::new()),
             clock,

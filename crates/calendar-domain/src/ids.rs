@@ -68,4 +68,6 @@ typed_id! {
     SubscriptionId;
     /// One worker process (`calendar_accounts.lease_owner`).
     WorkerId;
+    /// A turn of a mailbox that a request outside of claims holds (`mailbox_turns.holder`).
+    TurnId;
 }

@@ -153,6 +153,8 @@ pub struct Claim {
     pub account: Account,
     /// How its push stands.
     pub push: ClaimedPush,
+    /// How many requests may go to the account's own mailbox at a time; 0 while others use all turns.
+    pub turns: u32,
     /// What is due, longest overdue first.
     pub connections: Vec<DueConnection>,
 }

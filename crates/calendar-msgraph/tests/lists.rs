@@ -125,9 +125,8 @@ async fn a_refused_round_of_changes_is_begun_anew_as_a_full_one() {
     );
 }
 
-/// T22
 #[tokio::test]
-async fn a_window_that_is_too_much_is_read_in_ever_smaller_pieces() {
+async fn t22_a_window_that_is_too_much_is_read_in_ever_smaller_pieces() {
     let bench = Bench::calm().await;
     for n in 0..5 {
         let mut series = meeting(

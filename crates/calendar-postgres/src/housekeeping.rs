@@ -92,6 +92,12 @@ const CONNECT_SESSIONS: &str = "
     DELETE FROM connect_sessions WHERE id IN (
         SELECT id FROM connect_sessions WHERE expires_at < $1 LIMIT $2)";
 
+/// Turns that nobody gave back. `$1` is not asked for: they expire by the database's clock.
+const TURNS: &str = "
+    DELETE FROM mailbox_turns WHERE (provider, mailbox, turn) IN (
+        SELECT t.provider, t.mailbox, t.turn FROM mailbox_turns AS t
+        WHERE $1::timestamptz IS NOT NULL AND t.expires_at < now() LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
 /// Users who were deleted before `$1` and have left nothing; last of all, because another application's
 /// tables may hold on to them.
 const USERS: &str = "
@@ -168,6 +174,7 @@ impl PgHousekeeping {
             (API_SESSIONS, now),
             (CONNECT_SESSIONS, now),
             (SEEN, now),
+            (TURNS, now),
             (USERS, now - GONE_STAY),
         ] {
             purged += all_steps(|| self.step(sql, before), &mut failed).await;

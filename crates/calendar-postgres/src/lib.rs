@@ -51,6 +51,7 @@ mod subscription_store;
 mod sync_queue;
 mod tls;
 mod tokens;
+mod turns;
 mod user_store;
 mod wakeups;
 

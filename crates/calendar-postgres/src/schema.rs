@@ -525,6 +525,27 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+    use super::sql_types::CalendarProvider;
+
+    /// Who may send a request to a mailbox now. The provider limits them for each mailbox, and several accounts may read one.
+    mailbox_turns (provider, mailbox, turn) {
+        /// Whose mailbox.
+        provider -> CalendarProvider,
+        /// MD5 of its address in lower case, or of the user's id at the provider where that has none.
+        mailbox -> Uuid,
+        /// From 1 to CALENDAR_MAILBOX_CONCURRENCY.
+        turn -> Int2,
+        /// The account that is worked on, or a request of the API's own.
+        holder -> Uuid,
+        /// The fencing number of the account's lease; 0 for the API.
+        fence -> Int8,
+        /// When it is free again by itself, by the database's clock.
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
 
     /// What a full pass has seen so far; what it has not seen at its end is gone at the provider.
     sync_pass_seen (calendar_connection_id, pass_id, event_id) {
@@ -634,6 +655,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     connect_sessions,
     event_attendees,
     event_reminders,
+    mailbox_turns,
     sync_pass_seen,
     users,
     webhook_subscriptions,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use calendar_domain::account::{Account, AccountIdentity, StoredTokens};
-use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{AccountId, ConnectionId, PassId, UserId, WorkerId};
+use calendar_domain::failure::{PortError, PortResult};
+use calendar_domain::ids::{AccountId, ConnectionId, PassId, TurnId, UserId, WorkerId};
 use calendar_domain::ports::{SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::subscription::{ClaimedPush, PUSH_BURST_ENDS};
@@ -27,6 +27,7 @@ use crate::error::PgError;
 use crate::fence::{Count, bind_lease, lease_holds};
 use crate::statement::Statement;
 use crate::tokens;
+use crate::turns::{self, mailbox_key, take_turns};
 use crate::wakeups::wake;
 
 /// `SyncQueue` on PostgreSQL.
@@ -34,13 +35,27 @@ use crate::wakeups::wake;
 pub struct PgSyncQueue {
     database: Database,
     cipher: Arc<dyn TokenCipher>,
+    mailbox_concurrency: usize,
 }
 
 impl PgSyncQueue {
     /// The queue in this database; `cipher` opens the tokens that a claim hands out.
     #[must_use]
     pub fn new(database: Database, cipher: Arc<dyn TokenCipher>) -> Self {
-        Self { database, cipher }
+        Self {
+            database,
+            cipher,
+            mailbox_concurrency: turns::DEFAULT,
+        }
+    }
+
+    /// With another limit of requests to one mailbox at a time than 4. All processes must have the same.
+    #[must_use]
+    pub fn mailbox_concurrency(self, limit: usize) -> Self {
+        Self {
+            mailbox_concurrency: limit,
+            ..self
+        }
     }
 }
 
@@ -112,6 +127,8 @@ macro_rules! overdue {
 // The one whose first is longest overdue is walked again, now skipping what is locked too; another is
 // walked only when nothing of that one can be locked. `OFFSET 0` keeps the sources in their order.
 //
+// `$8` turns of a mailbox.
+//
 // What the statement writes it cannot read again: the states' new values come by RETURNING.
 const CLAIM: &str = concat!(
     "WITH sources AS MATERIALIZED (
@@ -152,7 +169,14 @@ const CLAIM: &str = concat!(
                 WHEN a.push_taken_at > $7 THEN least(a.push_burst + 1, 10) ELSE 0 END
         FROM picked WHERE a.id = picked.id
         RETURNING a.*, coalesce(picked.pushed_at <= $3, false) AS is_pushed
-    ), looks AS (
+    ), turns AS (",
+    take_turns!(
+        "(SELECT id, lease_fence, provider, email, provider_user_id, NULL::text AS mailbox FROM leased)",
+        "$8",
+        "$4",
+        "2"
+    ),
+    "), looks AS (
         UPDATE calendar_sync_states AS s SET push_look = 1, updated_at = $3,
             due_at = CASE WHEN s.failure_count = 0 THEN least(s.due_at, $3) ELSE s.due_at END
         FROM leased AS a JOIN calendar_connections AS c ON c.account_id = a.id
@@ -180,6 +204,7 @@ const CLAIM: &str = concat!(
     )
     SELECT a.id AS account_id, a.user_id, a.provider::text AS provider, a.tenant_id,
         a.provider_user_id, a.email, a.display_name, a.lease_fence,
+        (SELECT count(*) FROM turns) AS turns,
         a.provider = ANY ($5::text[]::calendar_provider[]) AND coalesce(active.is_healthy, false)
             AS push_is_healthy,
         -- A push without a subscription tells that it was removed, maybe while somebody settled it. Where
@@ -194,6 +219,17 @@ const CLAIM: &str = concat!(
     FROM leased AS a CROSS JOIN active LEFT JOIN due ON due.account_id = a.id
     ORDER BY due.due_at, due.connection_id"
 );
+
+/// When a connection whose mailbox is busy is due again.
+const MAILBOX_BUSY: Duration = Duration::from_secs(2);
+
+#[derive(QueryableByName)]
+struct TurnsRow {
+    #[diesel(sql_type = BigInt)]
+    fences: i64,
+    #[diesel(sql_type = BigInt)]
+    turns: i64,
+}
 
 #[derive(QueryableByName)]
 struct ClaimRow {
@@ -213,6 +249,8 @@ struct ClaimRow {
     display_name: Option<String>,
     #[diesel(sql_type = BigInt)]
     lease_fence: i64,
+    #[diesel(sql_type = BigInt)]
+    turns: i64,
     #[diesel(sql_type = Bool)]
     push_is_healthy: bool,
     #[diesel(sql_type = Bool)]
@@ -381,6 +419,7 @@ impl SyncQueue for PgSyncQueue {
             .bind::<Array<Text>, _>(labels(pushing))
             .bind::<Double, _>(PUSH_AHEAD.as_secs_f64())
             .bind::<Timestamptz, _>(now - PUSH_BURST_ENDS)
+            .bind::<Integer, _>(turns::for_passes(self.mailbox_concurrency))
             .rows(&mut connection)
             .await?;
         drop(connection);
@@ -393,6 +432,7 @@ impl SyncQueue for PgSyncQueue {
             owner: worker,
             fence: first.lease_fence,
         };
+        let turns = u32::try_from(first.turns).unwrap_or(0);
         let push = ClaimedPush {
             is_due: first.push_is_due,
             is_healthy: first.push_is_healthy,
@@ -405,8 +445,88 @@ impl SyncQueue for PgSyncQueue {
             lease,
             account,
             push,
+            turns,
             connections,
         }))
+    }
+
+    async fn take_turns(
+        &self,
+        lease: &Lease,
+        connection_id: ConnectionId,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> PortResult<u32> {
+        let sql = concat!(
+            "WITH fence AS MATERIALIZED (
+                SELECT a.id, a.lease_fence, a.provider, a.email, a.provider_user_id, c.mailbox
+                FROM calendar_accounts AS a
+                JOIN calendar_connections AS c ON c.account_id = a.id AND c.id = $4
+                WHERE ",
+            lease_holds!(),
+            "   FOR KEY SHARE OF a
+            ), others AS (
+                DELETE FROM mailbox_turns AS t USING fence AS a
+                WHERE t.holder = a.id AND t.fence = a.lease_fence AND t.mailbox <> ",
+            mailbox_key!(),
+            "), turns AS (",
+            take_turns!("fence", "$5", "$6", "2"),
+            "), waiting AS (
+                UPDATE calendar_sync_states AS s SET due_at = $8, updated_at = $7
+                FROM fence WHERE s.connection_id = $4 AND NOT EXISTS (SELECT 1 FROM turns)
+            )
+            SELECT (SELECT count(*) FROM fence) AS fences, (SELECT count(*) FROM turns) AS turns"
+        );
+        let mut connection = self.database.get().await?;
+        let row: Option<TurnsRow> = bind_lease(Statement::new(sql), lease)
+            .bind::<SqlUuid, _>(connection_id.0)
+            .bind::<Integer, _>(turns::for_passes(self.mailbox_concurrency))
+            .bind::<Double, _>(ttl.as_secs_f64())
+            .bind::<Timestamptz, _>(now)
+            .bind::<Timestamptz, _>(now + MAILBOX_BUSY)
+            .row(&mut connection)
+            .await?;
+        match row {
+            Some(row) if row.fences > 0 => Ok(u32::try_from(row.turns).unwrap_or(0)),
+            _ => Err(PortError::lease_lost()),
+        }
+    }
+
+    async fn take_turn(
+        &self,
+        provider: CalendarProvider,
+        mailbox: &str,
+        ttl: Duration,
+    ) -> PortResult<Option<TurnId>> {
+        let sql = concat!(
+            "WITH request AS (
+                SELECT $1::uuid AS id, 0 AS lease_fence, $2::text::calendar_provider AS provider,
+                    $3::text AS mailbox, NULL::text AS email, NULL::text AS provider_user_id
+            ), turns AS (",
+            take_turns!("request", "$4", "$5", "1"),
+            ") SELECT count(*) AS count FROM turns"
+        );
+        let turn = TurnId::new();
+        let most = i32::try_from(self.mailbox_concurrency).unwrap_or(i32::MAX);
+        let mut connection = self.database.get().await?;
+        let taken: Option<Count> = Statement::new(sql)
+            .bind::<SqlUuid, _>(turn.0)
+            .bind::<Text, _>(provider.label())
+            .bind::<Text, _>(mailbox)
+            .bind::<Integer, _>(most)
+            .bind::<Double, _>(ttl.as_secs_f64())
+            .row(&mut connection)
+            .await?;
+        Ok(taken.is_some_and(|taken| taken.count > 0).then_some(turn))
+    }
+
+    async fn give_turn_back(&self, turn: TurnId) -> PortResult<()> {
+        let mut connection = self.database.get().await?;
+        Statement::new("DELETE FROM mailbox_turns WHERE holder = $1")
+            .bind::<SqlUuid, _>(turn.0)
+            .run(&mut connection)
+            .await?;
+        Ok(())
     }
 
     async fn heartbeat(&self, lease: &Lease, ttl: Duration) -> PortResult<()> {
@@ -415,7 +535,11 @@ impl SyncQueue for PgSyncQueue {
                 SET lease_expires_at = now() + make_interval(secs => $4)
                 WHERE ",
             lease_holds!(),
-            " RETURNING 1) SELECT count(*) AS count FROM beat"
+            " RETURNING a.id, a.lease_fence), turns AS (
+                UPDATE mailbox_turns AS t SET expires_at = now() + make_interval(secs => $4)
+                FROM beat WHERE t.holder = beat.id AND t.fence = beat.lease_fence
+                  AND t.expires_at > now())
+            SELECT count(*) AS count FROM beat"
         );
         let mut connection = self.database.get().await?;
         let beat = bind_lease(Statement::new(sql), lease)
@@ -489,7 +613,8 @@ impl SyncQueue for PgSyncQueue {
     }
 
     async fn release(&self, lease: &Lease) -> PortResult<()> {
-        let sql = "UPDATE calendar_accounts SET lease_owner = NULL, lease_expires_at = NULL
+        let sql = "WITH turns AS (DELETE FROM mailbox_turns WHERE holder = $1 AND fence = $3)
+            UPDATE calendar_accounts SET lease_owner = NULL, lease_expires_at = NULL
             WHERE id = $1 AND lease_owner = $2 AND lease_fence = $3";
         let mut connection = self.database.get().await?;
         bind_lease(Statement::new(sql), lease)

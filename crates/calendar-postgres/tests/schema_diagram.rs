@@ -421,7 +421,7 @@ async fn deleting_a_user_removes_all_that_is_theirs() {
             &client,
             "SELECT relname::text FROM pg_class WHERE relkind = 'r'
              AND relnamespace = to_regnamespace($1::text)
-             AND relname NOT IN ('__diesel_schema_migrations', 'sync_pass_seen')",
+             AND relname NOT IN ('__diesel_schema_migrations', 'sync_pass_seen', 'mailbox_turns')",
             "public",
         )
         .await;

@@ -1,16 +1,24 @@
 //! Use case: the provider sent the browser back; connect the account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use calendar_domain::account::{CalendarChoice, CalendarListing};
 use calendar_domain::connection::NewConnections;
-use calendar_domain::failure::PortError;
-use calendar_domain::ports::{Clock, ConnectSessionStore, ConnectionStore, Secrets};
+use calendar_domain::failure::{FailureClass, PortError, PortResult};
+use calendar_domain::ids::TurnId;
+use calendar_domain::ports::{Clock, ConnectSessionStore, ConnectionStore, Secrets, SyncQueue};
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::Mailbox;
 use secrecy::SecretString;
 
 use crate::Providers;
+
+/// How long to wait for a turn, and how often to ask for one: somebody's browser waits.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+const TURN_AGAIN: Duration = Duration::from_millis(100);
+/// How long a turn lives that nobody gives back: longer than any list of calendars takes.
+const TURN_TTL: Duration = Duration::from_mins(2);
 
 /// Ends an OAuth round trip: exchanges the code, lists the calendars, makes the connections.
 #[derive(Clone)]
@@ -19,6 +27,8 @@ pub struct CompleteConnect {
     pub connect_sessions: Arc<dyn ConnectSessionStore>,
     /// Where connections are.
     pub connections: Arc<dyn ConnectionStore>,
+    /// Where a mailbox's turns are.
+    pub queue: Arc<dyn SyncQueue>,
     /// Whom one can connect to.
     pub providers: Arc<Providers>,
     /// Hashes the state.
@@ -144,11 +154,28 @@ impl CompleteConnect {
         let mailbox = session
             .delegate_email
             .map_or(Mailbox::Own, Mailbox::Delegate);
+        let address = match &mailbox {
+            Mailbox::Delegate(owner) => owner,
+            Mailbox::Own => identity
+                .email
+                .as_ref()
+                .unwrap_or(&identity.provider_user_id),
+        };
+        let turn = self
+            .turn(session.provider, address)
+            .await
+            .map_err(&failed)?;
         let listed = provider
             .directory
             .calendars(&grant.access_token, &mailbox)
-            .await
-            .map_err(failed)?;
+            .await;
+        if let Err(error) = self.queue.give_turn_back(turn).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a turn was not given back; it ends by itself"
+            );
+        }
+        let listed = listed.map_err(failed)?;
         let calendars = chosen(listed, &session.calendars);
         if calendars.is_empty() {
             return Err(CompleteConnectError::NoCalendars { return_url });
@@ -187,6 +214,22 @@ impl CompleteConnect {
             refused: names(refused),
             return_url,
         })
+    }
+}
+
+impl CompleteConnect {
+    /// Waits until a request may go to the mailbox: passes may have it, here or in other processes.
+    async fn turn(&self, provider: CalendarProvider, address: &str) -> PortResult<TurnId> {
+        let deadline = tokio::time::Instant::now() + TURN_WITHIN;
+        loop {
+            if let Some(turn) = self.queue.take_turn(provider, address, TURN_TTL).await? {
+                return Ok(turn);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(PortError::new(FailureClass::RateLimited, "mailbox_busy"));
+            }
+            tokio::time::sleep(TURN_AGAIN).await;
+        }
     }
 }
 

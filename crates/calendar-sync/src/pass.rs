@@ -46,6 +46,8 @@ pub(crate) struct PassRun<'a, 'p> {
     pub(crate) settings: &'a SyncSettings,
     /// Whether pushes tell of this calendar's changes.
     is_pushed: bool,
+    /// Whether a page may be fetched while another is stored: there are turns for two requests.
+    fetches_ahead: bool,
     pub(crate) access: &'a mut Access<'p>,
     pub(crate) pass: Pass,
     pub(crate) pages: u32,
@@ -76,6 +78,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         clock: &'a dyn Clock,
         settings: &'a SyncSettings,
         is_pushed: bool,
+        fetches_ahead: bool,
         access: &'a mut Access<'p>,
     ) -> Self {
         let pass = next_pass(connection, reader, settings, clock.now());
@@ -86,6 +89,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
             clock,
             settings,
             is_pushed,
+            fetches_ahead,
             access,
             pass,
             pages: 0,
@@ -152,11 +156,11 @@ impl<'a, 'p> PassRun<'a, 'p> {
     ) -> PortResult<impl Future<Output = Option<PortResult<ChangesPage>>> + use<'a, 'p>> {
         let (reader, calendar) = (self.reader, &self.connection.calendar);
         let request = match next {
-            NextPage::More(cursor) => Some((
+            NextPage::More(cursor) if self.fetches_ahead => Some((
                 self.access.token().await?,
                 ChangesFrom::Cursor(cursor.clone()),
             )),
-            NextPage::Done(_) => None,
+            NextPage::More(_) | NextPage::Done(_) => None,
         };
         Ok(async move {
             let (token, from) = request?;

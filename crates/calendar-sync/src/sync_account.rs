@@ -197,6 +197,7 @@ impl SyncAccount {
     ) -> PortResult<()> {
         let lease = &claim.lease;
         let began = self.clock.now();
+        let mut turns = (&Mailbox::Own, claim.turns);
         // Mailboxes whose provider asked us to slow down.
         let mut throttled: Vec<&Mailbox> = Vec::new();
         for connection in &claim.connections {
@@ -211,6 +212,14 @@ impl SyncAccount {
             if throttled.contains(&mailbox) {
                 continue;
             }
+            if turns.0 != mailbox || turns.1 == 0 {
+                let ttl = self.settings.lease_ttl;
+                let taken = self.queue.take_turns(lease, connection.id, started, ttl);
+                turns = (mailbox, taken.await?);
+            }
+            if turns.1 == 0 {
+                continue;
+            }
             let mut run = PassRun::new(
                 connection,
                 provider.reader.as_ref(),
@@ -218,6 +227,7 @@ impl SyncAccount {
                 self.clock.as_ref(),
                 &self.settings,
                 is_pushed && !connection.is_shared,
+                turns.1 > 1,
                 access,
             );
             let result = run.run(stop).await;
@@ -270,6 +280,11 @@ impl SyncAccount {
             return Ok(false);
         };
         let failures = work.failure_count;
+        if claim.turns == 0 {
+            let busy = PortError::new(FailureClass::RateLimited, "mailbox_busy");
+            self.push_failed(&claim.lease, failures, &busy).await;
+            return Ok(claim.push.is_healthy);
+        }
         let mut run = PushRun {
             provider: claim.account.provider,
             notifier: provider.notifier.as_ref(),

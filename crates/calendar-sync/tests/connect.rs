@@ -11,10 +11,10 @@ use calendar_domain::account::{
     AccountIdentity, CalendarChoice, CalendarListing, ConnectSession, TokenGrant,
 };
 use calendar_domain::connection::Connected;
-use calendar_domain::ids::{ConnectSessionId, ConnectionId, UserId};
+use calendar_domain::ids::{ConnectSessionId, ConnectionId, TurnId, UserId};
 use calendar_domain::ports::{
     MockAuthorizer, MockCalendarDirectory, MockCalendarReader, MockChangeNotifier, MockClock,
-    MockConnectSessionStore, MockConnectionStore, MockSecrets,
+    MockConnectSessionStore, MockConnectionStore, MockSecrets, MockSyncQueue,
 };
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::Mailbox;
@@ -119,9 +119,23 @@ impl Ports {
         secrets.expect_fingerprint().returning(|_| [7; 32]);
         let mut clock = MockClock::new();
         clock.expect_now().return_const(NOW);
+        let mut queue = MockSyncQueue::new();
+        let turn = TurnId::new();
+        // The mailbox is busy at first.
+        let mut asked = 0;
+        queue.expect_take_turn().returning(move |_, mailbox, _| {
+            assert!(["u", "owner@example.com"].contains(&mailbox), "{mailbox}");
+            asked += 1;
+            Ok((asked > 2).then_some(turn))
+        });
+        queue
+            .expect_give_turn_back()
+            .withf(move |given| *given == turn)
+            .returning(|_| Ok(()));
         CompleteConnect {
             connect_sessions: Arc::new(sessions),
             connections: Arc::new(connections),
+            queue: Arc::new(queue),
             providers: Arc::new(providers),
             secrets: Arc::new(secrets),
             clock: Arc::new(clock),

@@ -196,6 +196,7 @@ fn claim(push_is_due: bool, connections: Vec<DueConnection>) -> Claim {
             is_due: push_is_due,
             is_healthy: !push_is_due,
         },
+        turns: 2,
         connections,
     }
 }
@@ -734,7 +735,7 @@ async fn a_long_claim_gives_way_to_what_is_due_meanwhile() {
         .expect_changes()
         .times(2)
         .returning(move |_, _, _| {
-            *clock.0.lock().unwrap() += Duration::minutes(3);
+            *clock.0.lock().unwrap() += Duration::seconds(40);
             Ok(ChangesPage {
                 changes: Vec::new(),
                 next: NextPage::Done(Cursor("d2".to_owned())),
@@ -745,6 +746,11 @@ async fn a_long_claim_gives_way_to_what_is_due_meanwhile() {
         .expect_apply()
         .times(2)
         .returning(|_, _, _| Ok(Applied::default()));
+    ports
+        .queue
+        .expect_wait_behind_others()
+        .times(1)
+        .returning(|_, _| Ok(()));
     let three = vec![due(None, false), due(None, false), due(None, false)];
     ports.run_claim(claim(false, three)).await;
 }

@@ -141,6 +141,7 @@ fn claim(connections: Vec<DueConnection>) -> Claim {
             needs_reauth: None,
         },
         push: ClaimedPush::default(),
+        turns: 2,
         connections,
     }
 }
@@ -844,7 +845,7 @@ async fn a_list_is_read_whole_and_what_it_passed_over_is_asked_for() {
     ports
         .reader
         .expect_event()
-        .times(3)
+        .times(4)
         .returning(move |_, _, id| {
             Ok((!gone(id)).then(|| EventChange::Rejected {
                 id: id.clone(),
@@ -854,7 +855,7 @@ async fn a_list_is_read_whole_and_what_it_passed_over_is_asked_for() {
     let mut order = Sequence::new();
     for expected in [
         vec!["M1", "M"],
-        vec!["M2"],
+        vec!["M2", "M"],
         vec!["gone", "moved to an earlier page"],
     ] {
         ports
@@ -955,9 +956,8 @@ async fn a_list_that_is_no_longer_good_becomes_a_full_pass_by_the_feed() {
     assert_eq!(ports.run(listed_connection()).await[0].outcome, Ok(()));
 }
 
-/// T22
 #[tokio::test]
-async fn a_first_pass_that_failed_twice_is_begun_in_pieces() {
+async fn t22_a_first_pass_that_failed_twice_is_begun_in_pieces() {
     for (failure_count, from) in [
         (1, ChangesFrom::Start(window())),
         (2, ChangesFrom::StartInPieces(window())),
@@ -977,9 +977,9 @@ async fn a_first_pass_that_failed_twice_is_begun_in_pieces() {
     }
 }
 
-/// T49: one throttled mailbox is one failure, whatever the account has in it, and no other's.
+/// One throttled mailbox is one failure, whatever the account has in it, and no other's.
 #[tokio::test]
-async fn a_throttled_mailbox_is_left_alone_and_others_go_on() {
+async fn t49_a_throttled_mailbox_is_left_alone_and_others_go_on() {
     let mut ports = Ports::new();
     let delegate = CalendarRef {
         calendar_id: "other".to_owned(),
@@ -1026,9 +1026,9 @@ async fn a_throttled_mailbox_is_left_alone_and_others_go_on() {
     assert_eq!(reports.len(), 2);
 }
 
-/// T49: a day of 429, whatever they say: so many attempts at most, spread by full jitter.
+/// A day of 429, whatever they say: so many attempts at most, spread by full jitter.
 #[tokio::test]
-async fn a_provider_that_throttles_for_ever_is_asked_ever_less() {
+async fn t49_a_provider_that_throttles_for_ever_is_asked_ever_less() {
     for asked in [None, Some(0), Some(1), Some(120), Some(1800)] {
         let asked = asked.map(StdDuration::from_secs);
         let (mut now, mut waits) = (NOW, Vec::new());
@@ -1052,6 +1052,7 @@ async fn a_provider_that_throttles_for_ever_is_asked_ever_less() {
             clock.expect_now().return_const(now);
             let connection = DueConnection {
                 failure_count: u32::try_from(waits.len()).unwrap(),
+                tokens: tokens(now + Duration::HOUR),
                 synced: Some((
                     cursor("delta"),
                     SyncWindow::around(now, Duration::days(90), Duration::days(365)),
@@ -1088,9 +1089,9 @@ async fn a_provider_that_throttles_for_ever_is_asked_ever_less() {
     }
 }
 
-/// T46: the place is given up after a minute, however much is left, or however slow the provider is.
+/// The place is given up after a minute, however much is left, or however slow the provider is.
 #[tokio::test]
-async fn a_claim_that_has_lasted_long_waits_behind_others() {
+async fn t46_a_claim_that_has_lasted_long_waits_behind_others() {
     let mut ports = Ports::new();
     let now = Arc::new(Mutex::new(NOW));
     let passing = Arc::clone(&now);

@@ -122,8 +122,9 @@ impl Adapters {
 
     /// What the loop does. Begins to listen for wake-ups: needs a tokio runtime.
     pub(crate) fn work(&self, config: &Config) -> AccountWork {
-        let queue: Arc<dyn SyncQueue> =
-            Arc::new(PgSyncQueue::new(self.database.clone(), self.cipher.clone()));
+        let queue = PgSyncQueue::new(self.database.clone(), self.cipher.clone())
+            .mailbox_concurrency(config.sync.mailbox_concurrency);
+        let queue: Arc<dyn SyncQueue> = Arc::new(queue);
         let connections = PgConnectionStore::new(self.database.clone(), self.cipher.clone());
         let sync = &config.sync;
         let sync = SyncAccount {

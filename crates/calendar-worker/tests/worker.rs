@@ -95,6 +95,7 @@ impl Work for Queue {
                 needs_reauth: None,
             },
             push: ClaimedPush::default(),
+            turns: 2,
             connections: Vec::new(),
         }))
     }

@@ -24,5 +24,6 @@ mod reading;
 mod series;
 mod subscriptions;
 mod support;
+mod turns;
 mod users;
 mod wakeups;

@@ -513,9 +513,8 @@ async fn a_database_that_is_down_is_to_be_tried_again() {
     );
 }
 
-/// T46, T52
 #[tokio::test]
-async fn an_account_that_had_its_turn_waits_behind_others() {
+async fn t52_an_account_that_had_its_turn_waits_behind_others() {
     let world = World::new().await;
     let many = world.user("many@example.com").await;
     let lone = world.user("lone@example.com").await;
@@ -543,9 +542,8 @@ async fn an_account_that_had_its_turn_waits_behind_others() {
     assert_eq!(code(stale), "lease_lost");
 }
 
-/// T49
 #[tokio::test]
-async fn a_throttled_mailbox_rests_as_a_whole_and_pushes_do_not_wake_it() {
+async fn t49_a_throttled_mailbox_rests_as_a_whole_and_pushes_do_not_wake_it() {
     let world = World::new().await;
     let user = world.user("ada@example.com").await;
     let own = world.connect(user, "ada", &["a", "b"]).await.connection_ids;

@@ -1,6 +1,6 @@
 //! Calendars of others: read by a delegate, or shared into one's own list. They give no pushes and are polled.
 
-use calendar_e2e::{User, World, eventually};
+use calendar_e2e::{Binary, Process, User, World, eventually};
 use calendar_simulator::jiff::{ToSpan, tz::TimeZone};
 use calendar_simulator::{OccurrenceChange, Options, Quirks};
 use reqwest::Method;
@@ -235,7 +235,11 @@ async fn a_delegates_calendar_whose_feed_is_refused_is_read_as_a_list() {
     };
     let before = written().await;
     world.pass(&user, &id).await;
-    assert_eq!(written().await, before, "nothing changed, nothing is written");
+    assert_eq!(
+        written().await,
+        before,
+        "nothing changed, nothing is written"
+    );
 
     simulator.unshare(BOSS, ANN).unwrap();
     let path = format!("/v1/connections/{id}/sync");
@@ -248,4 +252,64 @@ async fn a_delegates_calendar_whose_feed_is_refused_is_read_as_a_list() {
         "{code}"
     );
     assert_eq!(written().await, before);
+}
+
+/// An owner, her second user here and delegates read one mailbox, in three workers, while others connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn t50_one_mailbox_gets_four_requests_at_a_time_from_all_processes() {
+    let world = World::start_with(
+        Options {
+            quirks: Quirks {
+                latency_ms: 30,
+                ..Quirks::default()
+            },
+            ..Options::default()
+        },
+        &[("CALENDAR_POLL_SECONDS", "1")],
+    )
+    .await;
+    let simulator = &world.simulator;
+    simulator.create_mailbox(BOSS, "The Boss", "UTC").unwrap();
+    for day in 1..=9 {
+        event(&world, BOSS, None, &format!("Event {day}"));
+    }
+    let workers = [(); 2].map(|()| Process::start(Binary::Worker, &[], &world.environment));
+    let mut users = Vec::new();
+    for n in 0..7 {
+        let user = world.user(&format!("user{n}@example.com")).await;
+        let mailbox = format!("d{n}@contoso.example");
+        let (mailbox, body) = match n {
+            0 | 1 => (BOSS, json!({"calendars": "primary"})),
+            _ => {
+                simulator
+                    .create_mailbox(&mailbox, "Delegate", "UTC")
+                    .unwrap();
+                simulator.share_mailbox(BOSS, &mailbox, false).unwrap();
+                let body = json!({"delegate_email": BOSS, "calendars": "primary"});
+                (mailbox.as_str(), body)
+            }
+        };
+        let page = world.connect(&user, mailbox, body).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        users.push(user);
+    }
+    // Each of them is read again and again, whoever else reads the mailbox.
+    let synced = |list: &Value| list["data"][0]["last_synced_at"].clone();
+    for _ in 0..3 {
+        for user in &users {
+            let path = "/v1/connections";
+            let before = synced(&world.get(user, path).await);
+            eventually("everybody has a turn", || async {
+                let now = synced(&world.get(user, path).await);
+                !now.is_null() && now != before
+            })
+            .await;
+        }
+    }
+    let at_most = simulator.in_flight();
+    let boss = at_most.iter().find(|of| of.mailbox == BOSS).unwrap();
+    assert!((2..=4).contains(&boss.most), "{boss:?}");
+    let requests = simulator.requests();
+    assert!(requests.iter().all(|asked| asked.status != 429));
+    drop(workers);
 }

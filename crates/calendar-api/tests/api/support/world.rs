@@ -20,7 +20,7 @@ use calendar_domain::connection::{
 use calendar_domain::event::{EventChange, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{
-    ApiKeyId, ConnectionId, EventId, SessionId, SubscriptionId, UserId, WorkerId,
+    ApiKeyId, ConnectionId, EventId, SessionId, SubscriptionId, TurnId, UserId, WorkerId,
 };
 use calendar_domain::overview::Overview;
 use calendar_domain::ports::{
@@ -565,6 +565,29 @@ impl SyncQueue for World {
         _: OffsetDateTime,
     ) -> PortResult<()> {
         unreachable!("the API runs no passes")
+    }
+
+    async fn take_turns(
+        &self,
+        _: &Lease,
+        _: ConnectionId,
+        _: OffsetDateTime,
+        _: Duration,
+    ) -> PortResult<u32> {
+        unreachable!("the API works on no account")
+    }
+
+    async fn take_turn(
+        &self,
+        _: CalendarProvider,
+        _: &str,
+        _: Duration,
+    ) -> PortResult<Option<TurnId>> {
+        Ok(Some(TurnId::new()))
+    }
+
+    async fn give_turn_back(&self, _: TurnId) -> PortResult<()> {
+        Ok(())
     }
 
     async fn wait_behind_others(&self, _: &Lease, _: OffsetDateTime) -> PortResult<()> {
