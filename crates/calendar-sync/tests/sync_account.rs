@@ -1015,6 +1015,12 @@ async fn t49_a_throttled_mailbox_is_left_alone_and_others_go_on() {
         .times(1)
         .returning(|_, _, _, _| Ok(()));
     ports
+        .queue
+        .expect_take_turns()
+        .withf(move |_, id, _, _| *id == other)
+        .times(1)
+        .returning(|_, _, _, _| Ok(1));
+    ports
         .events
         .expect_apply()
         .withf(move |_, batch, _| batch.connection_id == other)
@@ -1118,4 +1124,51 @@ async fn t46_a_claim_that_has_lasted_long_waits_behind_others() {
     clock.expect_now().returning(move || *now.lock().unwrap());
     let connections = (0..50).map(|_| synced_connection()).collect();
     assert_eq!(ports.work(connections, clock, false).await.len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_turn_a_connection_waits_and_with_one_nothing_is_fetched_ahead() {
+    let mut ports = Ports::new();
+    let delegate = |calendar_id: &str, owner: &str| DueConnection {
+        calendar: CalendarRef {
+            calendar_id: calendar_id.to_owned(),
+            mailbox: Mailbox::Delegate(owner.to_owned()),
+        },
+        ..synced_connection()
+    };
+    let connections = vec![
+        delegate("busy", "bea@example.com"),
+        delegate("free", "cem@example.com"),
+    ];
+    let busy = connections[0].id;
+    ports
+        .queue
+        .expect_take_turns()
+        .times(2)
+        .returning(move |_, id, _, _| Ok(u32::from(id != busy)));
+    let mut order = Sequence::new();
+    for (from, next) in [("delta", more("p2")), ("p2", done("d2"))] {
+        ports
+            .reader
+            .expect_changes()
+            .withf(move |_, calendar, asked| calendar.calendar_id == "free" && *asked == at(from))
+            .times(1)
+            .in_sequence(&mut order)
+            .return_once(move |_, _, _| {
+                Ok(ChangesPage {
+                    changes: Vec::new(),
+                    next,
+                })
+            });
+        ports
+            .events
+            .expect_apply()
+            .times(1)
+            .in_sequence(&mut order)
+            .returning(|_, _, _| Ok(Applied::default()));
+    }
+    let mut clock = MockClock::new();
+    clock.expect_now().return_const(NOW);
+    let reports = ports.work(connections, clock, false).await;
+    assert_eq!(reports.len(), 1, "the busy one was left to a later claim");
 }
