@@ -894,35 +894,43 @@ async fn a_list_is_read_whole_and_what_it_passed_over_is_asked_for() {
 
 #[tokio::test]
 async fn a_list_that_took_many_requests_is_read_less_often_and_many_holes_are_held() {
-    let mut ports = Ports::new();
-    let mut pages = vec![(at("list"), page(Vec::new(), more("list 1")))];
-    pages.extend((1..39).map(|n| {
-        let next = format!("list {}", n + 1);
-        (at(&format!("list {n}")), page(Vec::new(), more(&next)))
-    }));
-    pages.push((at("list 39"), page(Vec::new(), done("list"))));
-    ports.pages(pages);
-    ports
-        .events
-        .expect_apply()
-        .times(40)
-        .returning(|_, _, _| Ok(Applied::default()));
-    ports.events.expect_unseen().times(1).returning(|_, _| {
-        Ok(UnseenReport {
-            live: 1000,
-            unseen: 100,
-            masters: Vec::new(),
-            singles: vec!["x".into(); UnseenReport::MOST_SINGLES],
-        })
-    });
-    ports
-        .events
-        .expect_finish()
-        .withf(|_, _, _, end, _| end.unseen == Unseen::Hold)
-        .times(1)
-        .returning(|_, _, _, _, _| Ok(0));
-    let reports = ports.run(listed_connection()).await;
-    assert_eq!(reports[0].outcome, Ok(()));
+    for (singles, unseen, minutes) in [
+        (2, Unseen::Remove, 18..22),
+        (UnseenReport::MOST_SINGLES, Unseen::Hold, 1..2),
+    ] {
+        let mut ports = Ports::new();
+        let mut pages = vec![(at("list"), page(Vec::new(), more("list 1")))];
+        pages.extend((1..39).map(|n| {
+            let next = format!("list {}", n + 1);
+            (at(&format!("list {n}")), page(Vec::new(), more(&next)))
+        }));
+        pages.push((at("list 39"), page(Vec::new(), done("list"))));
+        ports.pages(pages);
+        ports
+            .events
+            .expect_apply()
+            .returning(|_, _, _| Ok(Applied::default()));
+        ports.events.expect_unseen().returning(move |_, _| {
+            Ok(UnseenReport {
+                live: 1000,
+                unseen: 100,
+                masters: Vec::new(),
+                singles: vec!["x".into(); singles],
+            })
+        });
+        ports.reader.expect_event().returning(|_, _, _| Ok(None));
+        ports
+            .events
+            .expect_finish()
+            .withf(move |_, _, _, end, _| {
+                let wait = (end.next_due_at - NOW).whole_minutes();
+                end.unseen == unseen && minutes.contains(&wait)
+            })
+            .times(1)
+            .returning(|_, _, _, _, _| Ok(0));
+        let reports = ports.run(listed_connection()).await;
+        assert_eq!(reports[0].outcome, Ok(()));
+    }
 }
 
 #[tokio::test]

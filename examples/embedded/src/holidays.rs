@@ -115,6 +115,10 @@ impl CalendarReader for Holidays {
         }
     }
 
+    fn is_feed(&self, _: &Cursor) -> bool {
+        true
+    }
+
     async fn changes(
         &self,
         _: &SecretString,

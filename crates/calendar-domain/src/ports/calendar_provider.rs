@@ -58,9 +58,7 @@ pub trait CalendarReader: Send + Sync {
     /// window is read as a plain list, each time whole: a list changes while it is read, and may pass over an
     /// event; it shows instances without their master, also when that has changed; and the cursor that it
     /// ends with begins it anew, over the same window, until it fails `NeedsResync`.
-    fn is_feed(&self, _cursor: &Cursor) -> bool {
-        true
-    }
+    fn is_feed(&self, cursor: &Cursor) -> bool;
 
     /// One page of changes. A cursor that is no longer good fails `NeedsResync`. One event that
     /// cannot be mapped is `Rejected` in the page; it does not fail the page.

@@ -36,7 +36,7 @@ use calendar_domain::subscription::{
     SubscriptionCursor, WebhookSubscription,
 };
 use calendar_domain::sync::{
-    CalendarRef, ChangesFrom, ChangesPage, Claim, Lease, Mailbox, PassFailure, SyncWindow,
+    CalendarRef, ChangesFrom, ChangesPage, Claim, Cursor, Lease, Mailbox, PassFailure, SyncWindow,
 };
 use calendar_domain::user::{NewManagedUser, NewSession, NewUser, Session, User, UserChange};
 use ring::digest::{SHA256, digest};
@@ -926,6 +926,10 @@ impl CalendarReader for World {
             window_bound: true,
             silent_holes: true,
         }
+    }
+
+    fn is_feed(&self, _: &Cursor) -> bool {
+        unreachable!("the API reads no calendars")
     }
 
     async fn changes(
