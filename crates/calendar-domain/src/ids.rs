@@ -5,6 +5,42 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+fn fresh() -> Uuid {
+    #[cfg(feature = "seeded")]
+    if let Some(id) = seeded::next() {
+        return id;
+    }
+    Uuid::now_v7()
+}
+
+/// Ids that follow from a seed, for simulations that have to replay step by step.
+#[cfg(feature = "seeded")]
+pub mod seeded {
+    use std::cell::Cell;
+
+    use sha2::{Digest as _, Sha256};
+    use uuid::Uuid;
+
+    thread_local! {
+        static MADE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    }
+
+    /// From now on, new ids on this thread follow from `seed` and from how many there were; they ascend,
+    /// as UUIDv7 does.
+    pub fn seed(seed: u64) {
+        MADE.set(Some((seed, 0)));
+    }
+
+    pub(super) fn next() -> Option<Uuid> {
+        let (seed, made) = MADE.get()?;
+        MADE.set(Some((seed, made + 1)));
+        let random = Sha256::digest([seed.to_be_bytes(), made.to_be_bytes()].concat());
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&random[..10]);
+        Some(uuid::Builder::from_unix_timestamp_millis(made, &bits).into_uuid())
+    }
+}
+
 macro_rules! typed_id {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -17,7 +53,7 @@ macro_rules! typed_id {
             #[must_use]
             #[expect(clippy::new_without_default, reason = "a default id would not be a default")]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(fresh())
             }
         }
 
