@@ -109,6 +109,19 @@ fn rule(name: &str) -> Option<Rule> {
             &[],
             None,
         ),
+        "calendar-simulation" => rule(
+            &[
+                DOMAIN,
+                "calendar-sync",
+                "calendar-postgres",
+                "calendar-msgraph",
+                "calendar-crypto",
+                SIMULATOR,
+                "calendar-worker",
+            ],
+            &[],
+            None,
+        ),
         _ => None,
     }
 }
@@ -122,7 +135,12 @@ const KEEPERS: [(&[&str], &[&str]); 5] = [
     ),
     (
         &["tokio-postgres", "tokio-postgres-rustls"],
-        &["calendar-postgres", "xtask", "calendar-e2e"],
+        &[
+            "calendar-postgres",
+            "xtask",
+            "calendar-e2e",
+            "calendar-simulation",
+        ],
     ),
     (
         &[

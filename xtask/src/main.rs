@@ -17,6 +17,7 @@ mod fuzz_api;
 mod migrate;
 mod postgres;
 mod process;
+mod simulate;
 mod test;
 mod workspace;
 
@@ -58,6 +59,13 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run the seeded simulation; the arguments go to it (`--seed N --runs K`, `--help`).
+    #[command(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        disable_help_flag = true
+    )]
+    Simulate { arguments: Vec<String> },
     /// Try the running API with schemathesis, against what its contract says.
     FuzzApi(fuzz_api::Options),
 }
@@ -93,6 +101,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Migrate(command) => migrate::run(command).await,
         Command::Codegen { check } => codegen::run(check).await,
         Command::Conformance { check } => conformance::run(check).await,
+        Command::Simulate { arguments } => simulate::run(&arguments).await,
         Command::FuzzApi(options) => fuzz_api::run(options).await,
     }
 }
