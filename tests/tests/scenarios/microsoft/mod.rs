@@ -2,6 +2,7 @@
 
 mod deletes;
 mod duplicates;
+mod limits;
 mod meetings;
 mod pushes;
 mod recurrence;
