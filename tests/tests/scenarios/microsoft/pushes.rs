@@ -128,7 +128,8 @@ async fn t38_what_the_api_has_accepted_survives_its_death() {
     pushed.world.stop_worker().await;
     let client = pushed.world.database.connect().await;
     // No look that was due anyway finds it.
-    let sql = "UPDATE calendar_sync_states SET push_look = NULL, due_at = now() + interval '1 hour'";
+    let sql =
+        "UPDATE calendar_sync_states SET push_look = NULL, due_at = now() + interval '1 hour'";
     client.execute(sql, &[]).await.unwrap();
     pushed.create("Accepted");
     eventually("it is accepted", || async {

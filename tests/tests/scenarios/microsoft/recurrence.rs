@@ -22,7 +22,8 @@ async fn t20_a_master_that_the_delta_does_not_show_is_fetched_and_asked_for_agai
     // Of one page, so that no other names the master once more.
     let start = day(&world.simulator, -5);
     let mut series = daily("Stand-up", start);
-    series["recurrence"]["range"] = json!({"type": "numbered", "startDate": start.to_string(), "numberOfOccurrences": 25});
+    series["recurrence"]["range"] =
+        json!({"type": "numbered", "startDate": start.to_string(), "numberOfOccurrences": 25});
     let id = world.simulator.create_event(ANN, None, &series).unwrap();
     // Replicas differ: the first time it is not there yet.
     world.simulator.script_fault(Fault {

@@ -215,5 +215,8 @@ async fn t40_five_thousand_renewals_of_an_hour_are_spread() {
     assert!(most < COUNT / 10, "{most} in one minute");
     let sql = "SELECT count(*) FROM webhook_subscriptions WHERE is_active";
     let active: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-    assert!(active > COUNT * 9 / 10, "{active}: they are to be renewed, not to be made anew");
+    assert!(
+        active > COUNT * 9 / 10,
+        "{active}: they are to be renewed, not to be made anew"
+    );
 }
