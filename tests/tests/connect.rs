@@ -161,7 +161,7 @@ async fn a_token_that_expires_is_refreshed_and_one_that_is_revoked_asks_for_the_
     let state = world
         .wait_for_status(&user, &connection, "needs_reauth")
         .await;
-    assert_eq!(state["last_error"]["code"], "invalid_grant", "{state:#}");
+    assert_eq!(state["last_error"]["code"], "grant_revoked", "{state:#}");
 
     let sync = format!("/v1/connections/{connection}/sync");
     world

@@ -364,6 +364,22 @@ fn the_documentation_explains_every_code_of_an_adapter() {
     let access = read("crates/calendar-sync/src/access.rs");
     codes.extend(codes_after(&access, "why = "));
     codes.extend(codes_after(&access, "Authentication,\n"));
+    let map = read("crates/calendar-msgraph/src/map.rs");
+    for before in ["ok_or(", "Err(", ", ", "map_err(|_| "] {
+        codes.extend(codes_after(&map, before));
+    }
+    let rejected = read("crates/calendar-domain/src/rejected.rs");
+    codes.extend(codes_after(&rejected, "str = "));
+    for reason in [
+        "end_before_start",
+        "id_missing",
+        "recurrence_ends_twice",
+        "recurrence_unreadable",
+        "series_master_not_found",
+        "start_missing",
+    ] {
+        assert!(codes.iter().any(|code| code == reason), "{codes:?}");
+    }
     // Between a browser and the callback; no connection ever has it.
     codes.retain(|code| code != "invalid_authorization_request");
     assert!(codes.len() > 15, "{codes:?}");

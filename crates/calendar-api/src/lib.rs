@@ -57,7 +57,7 @@ use problem::Problem;
 use routes::docs;
 use routes::{
     api_key, connect_session, connection, event, export, health, metrics, oauth_callback, openapi,
-    session, subscription, user, webhook,
+    rejected_event, session, subscription, user, webhook,
 };
 pub use state::{ApiSettings, AppState, CALLBACK_PATH, NotReady, Ports, Readiness};
 
@@ -99,6 +99,7 @@ fn routes() -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(connection::sync))
         .routes(routes!(subscription::list))
+        .routes(routes!(rejected_event::list))
         .routes(routes!(event::list))
         .routes(routes!(event::show))
         // Of those before it.

@@ -1,7 +1,7 @@
 //! How the domain's enums are called in JSON and in queries.
 
 use calendar_domain::subscription::{PushHealth, WebhookSubscription};
-use calendar_domain::{connection, event, provider, query, recurrence};
+use calendar_domain::{account, connection, event, provider, query, recurrence};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -50,6 +50,12 @@ named! {
         Google,
         Microsoft,
         Apple,
+    }
+
+    /// What a user grants us at a provider.
+    Permission of account::Permission {
+        ReadCalendars,
+        ReadSharedCalendars,
     }
 
     /// How a connection is doing: `connected`, and its calendar is kept up to date; `syncing`, its first

@@ -46,6 +46,28 @@ pub struct TokenGrant {
     pub expires_at: OffsetDateTime,
     /// What was granted, separated by blanks; empty where the answer does not say.
     pub scopes: String,
+    /// What was not granted, as far as the answer says.
+    pub missing: Vec<Permission>,
+}
+
+/// What a user grants us at a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Reading the user's own calendars.
+    ReadCalendars,
+    /// Reading those of others, through their mailboxes.
+    ReadSharedCalendars,
+}
+
+impl Permission {
+    /// The name in our API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCalendars => "read_calendars",
+            Self::ReadSharedCalendars => "read_shared_calendars",
+        }
+    }
 }
 
 /// An account's tokens.

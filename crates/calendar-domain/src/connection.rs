@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::account::{AccountIdentity, CalendarListing, TokenGrant};
+use crate::account::{AccountIdentity, CalendarListing, Permission, TokenGrant};
 use crate::ids::{AccountId, ConnectionId, UserId};
 use crate::provider::CalendarProvider;
 use crate::subscription::PushHealth;
@@ -64,6 +64,9 @@ pub struct CalendarConnection {
     pub delegate_email: Option<String>,
     /// How it is doing.
     pub status: ConnectionStatus,
+    /// What the sign-in does not grant, although reading this calendar asks for it; the provider may let us read
+    /// all the same.
+    pub missing_permission: Option<Permission>,
     /// How changes are told to us.
     pub push: PushHealth,
     /// When the last pass ended.
@@ -74,8 +77,8 @@ pub struct CalendarConnection {
     pub next_sync_at: Option<OffsetDateTime>,
     /// Why the last pass failed: a stable code, and when.
     pub last_error: Option<(String, OffsetDateTime)>,
-    /// Events set aside because they could not be read, in the last full pass and since.
-    pub events_skipped: u32,
+    /// Events that are set aside because they cannot be stored.
+    pub events_skipped: u64,
     /// Events held (masters and singles; no tombstones).
     pub event_count: u64,
     /// When it was connected.

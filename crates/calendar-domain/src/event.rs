@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use time::{Date, OffsetDateTime, Time};
 
 use crate::recurrence::RecurrenceRule;
+use crate::rejected::RejectedEvent;
 
 /// A provider's own id of an event. Compared byte for byte: two ids may differ only in case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -335,12 +336,7 @@ pub enum EventChange {
     /// Gone, or out of the window. The id may be one that we never saw.
     Removed(ProviderEventId),
     /// One that could not be mapped. What we hold of it stays as it is.
-    Rejected {
-        /// Its id.
-        id: ProviderEventId,
-        /// Why: a stable code without event text, such as `start_missing`.
-        reason: String,
-    },
+    Rejected(RejectedEvent),
 }
 
 impl EventChange {
@@ -350,7 +346,7 @@ impl EventChange {
         match self {
             Self::Event(event) => &event.id,
             Self::Occurrence(occurrence) => &occurrence.id,
-            Self::Removed(id) | Self::Rejected { id, .. } => id,
+            Self::Removed(id) | Self::Rejected(RejectedEvent { id, .. }) => id,
         }
     }
 
@@ -363,7 +359,7 @@ impl EventChange {
                 EventKind::Single | EventKind::Master { .. } => None,
             },
             Self::Occurrence(occurrence) => Some(&occurrence.master),
-            Self::Removed(_) | Self::Rejected { .. } => None,
+            Self::Removed(_) | Self::Rejected(_) => None,
         }
     }
 }

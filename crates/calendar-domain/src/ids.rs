@@ -92,6 +92,8 @@ typed_id! {
     ConnectionId;
     /// One event, series master or instance (`calendar_events.id`).
     EventId;
+    /// One event that was set aside (`calendar_rejected_events.id`).
+    RejectedEventId;
     /// One sign-in at our API (`api_sessions.id`).
     SessionId;
     /// One service key (`api_keys.id`).

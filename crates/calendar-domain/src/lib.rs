@@ -50,6 +50,7 @@ pub mod ports;
 pub mod provider;
 pub mod query;
 pub mod recurrence;
+pub mod rejected;
 pub mod series;
 pub mod subscription;
 pub mod sync;

@@ -26,15 +26,19 @@ pub fn stored_identifier(id: &str) -> Cow<'_, str> {
     if fits && !id.contains('\0') {
         return Cow::Borrowed(id);
     }
-    let digest = Sha256::digest(id.as_bytes());
-    let mut stored = String::with_capacity(71);
-    stored.push_str("sha256:");
-    for byte in digest {
+    Cow::Owned(fingerprint(id))
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+pub(crate) fn fingerprint(text: &str) -> String {
+    let mut print = String::with_capacity(71);
+    print.push_str("sha256:");
+    for byte in Sha256::digest(text.as_bytes()) {
         for nibble in [byte >> 4, byte & 15] {
-            stored.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            print.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
         }
     }
-    Cow::Owned(stored)
+    print
 }
 
 /// The event as its columns can hold it.
@@ -225,7 +229,7 @@ fn without_nul(map: Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-fn value_without_nul(value: Value) -> Value {
+pub(crate) fn value_without_nul(value: Value) -> Value {
     match value {
         Value::String(mut text) => {
             replace_nul(&mut text);

@@ -1,7 +1,8 @@
 //! Which rows a page of changes writes: identity, what an occurrence inherits, versions. Pure, so
-//! that it can be tested without a database; the store looks up, asks here, and writes.
+//! that it can be tested without a database; the store looks up, asks here, and writes. Long because it is one
+//! decision: what becomes of an entry hangs on all others of its page.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -13,6 +14,7 @@ use crate::event::{
 };
 use crate::ids::EventId;
 use crate::normalise::{normalise, stored_identifier};
+use crate::rejected::RejectedEvent;
 use crate::version::{content_version, event_version, occurrence_version};
 
 /// A row that the store already holds and that a page may concern.
@@ -138,6 +140,13 @@ pub struct WritePlan {
     pub unchanged: u64,
     /// Entries set aside.
     pub skipped: u64,
+    /// Removals of what is not there.
+    pub ignored: u64,
+    /// What is set aside, each id once, as it is stored: what was rejected, and the masters that occurrences
+    /// of the page came without.
+    pub rejected: Vec<RejectedEvent>,
+    /// The stored ids of entries that are stored or gone: they are set aside no longer.
+    pub resolved: Vec<String>,
     /// Whether anything of a series was in the page.
     pub touched_series: bool,
 }
@@ -209,7 +218,7 @@ fn place(change: &EventChange) -> Option<(String, OffsetDateTime)> {
             EventKind::Exception { original_start, .. } => *original_start,
             EventKind::Single | EventKind::Master { .. } => return None,
         },
-        EventChange::Removed(_) | EventChange::Rejected { .. } => return None,
+        EventChange::Removed(_) | EventChange::Rejected(_) => return None,
     };
     let master = change.master()?;
     Some((
@@ -300,6 +309,7 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
         .collect();
     let masters = masters(&changes, known);
     let mut removed: Vec<String> = Vec::new();
+    let mut orphaned: BTreeSet<ProviderEventId> = BTreeSet::new();
     let mut candidates: Vec<Candidate> = Vec::with_capacity(changes.len());
     let mut places: HashMap<(EventId, OffsetDateTime), usize> = HashMap::new();
     for change in changes {
@@ -312,10 +322,11 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             .map(|(master, (_, start))| (master.id, *start));
         let content = match change {
             EventChange::Removed(_) => {
+                plan.resolved.push(provider_event_id.clone());
                 removed.push(provider_event_id);
                 continue;
             }
-            EventChange::Rejected { .. } => {
+            EventChange::Rejected(rejected) => {
                 plan.skipped += 1;
                 plan.seen.extend(
                     known
@@ -323,6 +334,10 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
                         .get(&provider_event_id)
                         .map(|row| row.id),
                 );
+                plan.rejected.push(RejectedEvent {
+                    id: ProviderEventId(provider_event_id),
+                    ..rejected
+                });
                 continue;
             }
             EventChange::Event(event) => {
@@ -332,12 +347,14 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             EventChange::Occurrence(mut occurrence) => {
                 let Some(master) = master else {
                     plan.skipped += 1;
+                    orphaned.extend(place.map(|(master, _)| ProviderEventId(master)));
                     continue;
                 };
                 occurrence.span = of_kind(occurrence.span, master.inheritable.is_all_day);
                 Content::Occurrence(occurrence, Arc::clone(&master.inheritable))
             }
         };
+        plan.resolved.push(provider_event_id.clone());
         let candidate = Candidate {
             provider_event_id,
             key,
@@ -353,6 +370,11 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             }
         }
     }
+    for master in orphaned {
+        if plan.rejected.iter().all(|rejected| rejected.id != master) {
+            plan.rejected.push(RejectedEvent::master_not_found(master));
+        }
+    }
     let claimed = assign_rows(&mut candidates, known);
     let mut ids: HashMap<String, EventId> = HashMap::new();
     for (stored_id, master) in &masters {
@@ -362,10 +384,12 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
         write(candidate, &ids, known, &claimed, &mut plan);
     }
     for id in removed {
-        let Some(row) = known.by_provider_id.get(&id) else {
+        let row = known.by_provider_id.get(&id).filter(|row| !row.deleted);
+        let Some(row) = row else {
+            plan.ignored += 1;
             continue;
         };
-        if row.deleted || claimed.contains(&row.id) {
+        if claimed.contains(&row.id) {
             continue;
         }
         plan.removed.push(row.id);
@@ -426,7 +450,7 @@ fn masters(changes: &[EventChange], known: &Known) -> HashMap<String, Master> {
             EventChange::Removed(id) => {
                 masters.remove(stored_identifier(id.as_str()).as_ref());
             }
-            EventChange::Occurrence(_) | EventChange::Rejected { .. } => {}
+            EventChange::Occurrence(_) | EventChange::Rejected(_) => {}
         }
     }
     masters

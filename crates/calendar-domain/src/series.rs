@@ -89,13 +89,22 @@ pub fn judge(
             removed.push(instance.id);
         }
     }
+    // An instance that could not be read, and never was, stands in one of the holes: nobody knows in which.
+    let is_known = |id: &ProviderEventId| {
+        let mut instances = series.instances.iter();
+        instances.any(|instance| instance.provider_event_id == *id)
+    };
+    let are_holes_told = !actual
+        .iter()
+        .any(|change| matches!(change, EventChange::Rejected(rejected) if !is_known(&rejected.id)));
     for start in &suspects.missing {
         if is_there(*start, None) {
             exception_dates.remove(start);
-        } else if series
-            .rule
-            .as_ref()
-            .is_some_and(|rule| still_made(rule, series, *start))
+        } else if are_holes_told
+            && series
+                .rule
+                .as_ref()
+                .is_some_and(|rule| still_made(rule, series, *start))
         {
             exception_dates.insert(*start);
         }
@@ -148,7 +157,7 @@ fn is_at(change: &EventChange, start: EventMoment) -> bool {
             EventKind::Exception { original_start, .. } => *original_start,
             EventKind::Single | EventKind::Master { .. } => return false,
         },
-        EventChange::Removed(_) | EventChange::Rejected { .. } => return false,
+        EventChange::Removed(_) | EventChange::Rejected(_) => return false,
     };
     original_start.to_column() == start.to_column()
 }

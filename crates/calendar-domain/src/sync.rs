@@ -186,6 +186,10 @@ pub struct DueConnection {
     pub failure_count: u32,
     /// The last full pass would have removed suspiciously much, and removed nothing.
     pub removal_held: bool,
+    /// Some of what is set aside may be had now ([`EventStore::rejected_due`]).
+    ///
+    /// [`EventStore::rejected_due`]: crate::ports::EventStore::rejected_due
+    pub has_rejected_due: bool,
 }
 
 /// One page to store: everything in it happens in one transaction, or nothing.
@@ -249,6 +253,8 @@ pub struct Applied {
     pub removed: u64,
     /// Entries set aside: rejected by the adapter, or without their master.
     pub skipped: u64,
+    /// Removals of what is not there.
+    pub ignored: u64,
     /// Whether anything of a series was in it.
     pub touched_series: bool,
 }
@@ -260,6 +266,7 @@ impl std::ops::AddAssign for Applied {
         self.unchanged += other.unchanged;
         self.removed += other.removed;
         self.skipped += other.skipped;
+        self.ignored += other.ignored;
         self.touched_series |= other.touched_series;
     }
 }

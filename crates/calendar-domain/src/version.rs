@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::event::{EventKind, EventMoment, EventSpan, EventZone, Occurrence, ProviderEvent};
 
-/// Raise it when the mapping of stored rows changes, so that a full pass writes every row anew.
-const MAPPER_VERSION: u8 = 1;
+/// Raise it when the mapping of stored rows changes, so that a full pass writes every row anew, and when an
+/// adapter maps what it refused before, so that what is set aside is tried again.
+pub const MAPPER_VERSION: u8 = 1;
 
 /// SHA-256 over tagged, length-prefixed parts: no two different events write the same bytes.
 struct Fingerprint(Sha256);

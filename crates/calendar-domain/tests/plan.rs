@@ -18,6 +18,7 @@ use calendar_domain::plan::{
     instance_keys, last_wins, lookup_ids, plan,
 };
 use calendar_domain::recurrence::{Frequency, RecurrenceRule};
+use calendar_domain::rejected::RejectedEvent;
 use proptest::prelude::*;
 use serde_json::Map;
 use time::macros::datetime;
@@ -472,15 +473,49 @@ fn an_exception_without_a_master_is_kept_on_its_own() {
 fn a_rejected_event_counts_as_seen_and_stays() {
     let mut rows = Rows::default();
     let id = rows.apply(vec![single("A", "one")]).writes[0].id;
-    let rejected = EventChange::Rejected {
-        id: "A".into(),
-        reason: "start_missing".into(),
-    };
-    let plan = rows.apply(vec![rejected]);
+    let rejected = RejectedEvent::new(Some("A".into()), "start_missing", "{}");
+    let plan = rows.apply(vec![EventChange::Rejected(rejected.clone())]);
     assert_eq!(
         (plan.seen, plan.skipped, plan.removed),
         (vec![id], 1, vec![])
     );
+    assert_eq!((plan.rejected, plan.resolved), (vec![rejected], vec![]));
+}
+
+#[test]
+fn what_is_stored_or_gone_is_set_aside_no_longer() {
+    let mut rows = Rows::default();
+    let long = "x".repeat(300);
+    let plan = rows.apply(vec![
+        single("A", "one"),
+        EventChange::Removed("never seen".into()),
+        single(&long, "long"),
+    ]);
+    let stored = calendar_domain::normalise::stored_identifier(&long);
+    assert_eq!(plan.resolved, ["A", "never seen", &stored]);
+    let again = rows.apply(vec![single("A", "one")]);
+    assert_eq!((again.unchanged, again.resolved), (1, vec!["A".to_owned()]));
+}
+
+#[test]
+fn a_master_that_could_not_be_had_is_set_aside_once_and_its_own_reason_counts() {
+    let mut rows = Rows::default();
+    let plan = rows.apply(vec![
+        occurrence("M1", "M", MONDAY),
+        occurrence("N1", "N", MONDAY),
+        occurrence("M2", "M", MONDAY + Duration::DAY),
+        EventChange::Rejected(RejectedEvent::new(Some("N".into()), "unreadable", "5")),
+    ]);
+    let rejected: Vec<(&str, &str)> = plan
+        .rejected
+        .iter()
+        .map(|rejected| (rejected.id.as_str(), rejected.reason.as_str()))
+        .collect();
+    assert_eq!(
+        rejected,
+        [("N", "unreadable"), ("M", "series_master_not_found")]
+    );
+    assert_eq!((plan.skipped, plan.resolved), (4, vec![]));
 }
 
 #[test]

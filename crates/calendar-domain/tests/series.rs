@@ -7,6 +7,7 @@
 
 use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence};
 use calendar_domain::ids::EventId;
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::series::{Suspects, judge};
 use calendar_domain::sync::{SeriesInstance, SyncWindow, TouchedSeries};
 use time::macros::datetime;
@@ -170,4 +171,24 @@ fn an_exception_that_left_the_window_is_no_hole() {
     let suspects = Suspects::of(&series, WINDOW);
     assert!(!suspects.any(), "{suspects:?}");
     assert_eq!(judge(&series, &suspects, Vec::new()), (None, Vec::new()));
+}
+
+#[test]
+fn a_hole_in_which_an_unreadable_instance_may_stand_is_no_exception_date() {
+    let mut instances = whole();
+    instances.remove(2);
+    let series = series(instances);
+    let suspects = Suspects::of(&series, WINDOW);
+    let unreadable = |id: &str| {
+        let rejected = RejectedEvent::new(Some(id.into()), "start_unreadable", "{}");
+        vec![occurrence(1), EventChange::Rejected(rejected)]
+    };
+    let (correction, _) = judge(&series, &suspects, unreadable("M2"));
+    assert_eq!(correction, None);
+    // One that we hold stands elsewhere.
+    let (correction, _) = judge(&series, &suspects, unreadable("M3"));
+    assert_eq!(
+        correction.unwrap().exception_dates,
+        [EventMoment::Instant(on(2))]
+    );
 }

@@ -1,10 +1,13 @@
 //! Graph's events to the domain's. The tables stand in docs/microsoft.md.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use calendar_domain::event::{
     EventChange, EventKind, EventMoment, EventSpan, Occurrence, ProviderEvent, ProviderEventId,
 };
+use calendar_domain::recurrence::RecurrenceRule;
+use calendar_domain::rejected::RejectedEvent;
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use time::{Date, OffsetDateTime, Time};
@@ -37,45 +40,39 @@ pub(crate) struct Mapper {
 }
 
 impl Mapper {
-    /// Maps the entries of a page, and how many had no id (they are passed over).
+    /// Maps the entries of a page.
     pub(crate) fn page(
         &mut self,
         entries: &[&RawValue],
         occurrences: Occurrences,
-    ) -> (Vec<EventChange>, usize) {
+    ) -> Vec<EventChange> {
         let mut changes: Vec<EventChange> = entries
             .iter()
-            .filter_map(|entry| self.entry(entry, occurrences))
+            .map(|entry| self.entry(entry, occurrences))
             .collect();
-        let without_id = entries.len() - changes.len();
         settle_all_day(&mut changes);
-        (changes, without_id)
+        changes
     }
 
-    /// Maps one entry; `None` where it has no id.
-    pub(crate) fn entry(
-        &mut self,
-        raw: &RawValue,
-        occurrences: Occurrences,
-    ) -> Option<EventChange> {
+    /// Maps one entry.
+    pub(crate) fn entry(&mut self, raw: &RawValue, occurrences: Occurrences) -> EventChange {
+        let rejected =
+            |id, reason| EventChange::Rejected(RejectedEvent::new(id, reason, raw.get()));
         let Ok(mut event) = serde_json::from_str::<WireEvent>(raw.get()) else {
-            let id = ProviderEventId(Identified::read(raw)?);
-            return Some(EventChange::Rejected {
-                id,
-                reason: "unreadable".to_owned(),
-            });
+            return match Identified::read(raw) {
+                Some(id) => rejected(Some(ProviderEventId(id)), "unreadable"),
+                None => rejected(None, "id_missing"),
+            };
         };
-        let id = ProviderEventId(event.id.take().filter(|id| !id.is_empty())?);
+        let Some(id) = event.id.take().filter(|id| !id.is_empty()) else {
+            return rejected(None, "id_missing");
+        };
+        let id = ProviderEventId(id);
         if event.is_removed {
-            return Some(EventChange::Removed(id));
+            return EventChange::Removed(id);
         }
-        Some(
-            self.event(id.clone(), event, occurrences)
-                .unwrap_or_else(|reason| EventChange::Rejected {
-                    id,
-                    reason: reason.to_owned(),
-                }),
-        )
+        self.event(id.clone(), event, occurrences)
+            .unwrap_or_else(|reason| rejected(Some(id), reason))
     }
 
     fn event(
@@ -88,7 +85,7 @@ impl Mapper {
         let kind = match event_type(&event) {
             Type::Single => EventKind::Single,
             Type::Master => EventKind::Master {
-                rule: self.rule(&event, span),
+                rule: self.rule(&event, span)?,
                 exception_dates: None,
             },
             Type::Exception => self.exception(&mut event, span)?,
@@ -115,20 +112,27 @@ impl Mapper {
     /// When. Instants are UTC, because `Prefer` asks for it; all-day events are dates as they stand.
     fn span(&mut self, event: &WireEvent) -> Result<EventSpan, &'static str> {
         let start_text = date_time(event.start.as_ref()).ok_or("start_missing")?;
-        let end_text = date_time(event.end.as_ref());
+        let end_text = date_time(event.end.as_ref()).ok_or("end_missing")?;
         if event.is_all_day == Some(true) {
             let start = date_part(start_text).ok_or("start_unreadable")?;
-            let end = end_text.and_then(date_part).filter(|end| *end > start);
-            // An empty day is one day; the last day there is stays empty.
-            let end = end.or_else(|| start.next_day()).unwrap_or(start);
-            return Ok(EventSpan::AllDay { start, end });
+            let end = date_part(end_text).ok_or("end_unreadable")?;
+            return match end.cmp(&start) {
+                Ordering::Less => Err("end_before_start"),
+                // An empty day is one day; the last day there is stays empty.
+                Ordering::Equal => Ok(EventSpan::AllDay {
+                    start,
+                    end: start.next_day().unwrap_or(start),
+                }),
+                Ordering::Greater => Ok(EventSpan::AllDay { start, end }),
+            };
         }
         let start = self
             .instant(event.start.as_ref())
             .ok_or("start_unreadable")?;
-        let end = self
-            .instant(event.end.as_ref())
-            .map_or(start, |end| end.max(start));
+        let end = self.instant(event.end.as_ref()).ok_or("end_unreadable")?;
+        if end < start {
+            return Err("end_before_start");
+        }
         Ok(EventSpan::Timed { start, end })
     }
 
@@ -138,14 +142,28 @@ impl Mapper {
             .instant(moment.date_time.as_deref()?, moment.time_zone.as_deref())
     }
 
+    /// The rule; `None` where we cannot express it, and then its raw form says what it is. What is no rule at
+    /// all is an error.
     fn rule(
         &mut self,
         event: &WireEvent,
         span: EventSpan,
-    ) -> Option<calendar_domain::recurrence::RecurrenceRule> {
-        let recurrence = GraphRecurrence::deserialize(event.recurrence.as_ref()?).ok()?;
+    ) -> Result<Option<RecurrenceRule>, &'static str> {
+        let Some(recurrence) = &event.recurrence else {
+            return Ok(None);
+        };
+        let recurrence =
+            GraphRecurrence::deserialize(recurrence).map_err(|_| "recurrence_unreadable")?;
+        if recurrence.range.has_two_ends() {
+            return Err("recurrence_ends_twice");
+        }
         let zone = event.original_start_zone.as_deref();
-        recurrence::read(&recurrence, span.is_all_day(), zone, &mut self.zones)
+        Ok(recurrence::read(
+            &recurrence,
+            span.is_all_day(),
+            zone,
+            &mut self.zones,
+        ))
     }
 
     fn exception(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use calendar_domain::account::{AuthorizationRequest, TokenGrant};
+use calendar_domain::account::{AuthorizationRequest, Permission, TokenGrant};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ports::{Authorizer, Clock};
 use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
@@ -65,9 +65,14 @@ struct Http {
 /// Why a sign-in or a refresh failed. Holds no token, and not Entra's description, which names users.
 #[derive(Debug, thiserror::Error)]
 pub enum OAuthError {
-    /// Entra refused (RFC 6749 section 5.2): its `error` field.
-    #[error("Entra refused: {0}")]
-    Refused(String),
+    /// Entra refused (RFC 6749 section 5.2).
+    #[error("Entra refused: {error}{}", number.map(|n| format!(" ({n})")).unwrap_or_default())]
+    Refused {
+        /// Its `error` field.
+        error: String,
+        /// The number that its description begins with: `AADSTS700082: …`.
+        number: Option<u32>,
+    },
     /// An answer that is no token and no refusal.
     #[error("Entra answered {status}")]
     Status {
@@ -97,19 +102,91 @@ enum Call {
     Refresh,
 }
 
+/// What one of Entra's numbers says more than RFC 6749's codes do.
+struct Meaning {
+    class: FailureClass,
+    /// Stable, and documented with its remedy.
+    code: &'static str,
+}
+
+/// Source: <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
+fn meaning(number: u32) -> Option<Meaning> {
+    use FailureClass::{Authentication, Permanent};
+    let (class, code) = match number {
+        // The grant has ended.
+        700_082 => (Authentication, "grant_inactive"),
+        70_008 | 700_084 => (Authentication, "grant_expired"),
+        50_132 | 50_133 | 50_173 => (Authentication, "grant_revoked"),
+        50_057 => (Authentication, "user_disabled"),
+        // Somebody has to agree, or to do more than sign in.
+        65_001 => (Authentication, "consent_required"),
+        65_004 => (Authentication, "consent_declined"),
+        90_094 | 90_095 => (Authentication, "admin_consent_required"),
+        50_072 | 50_074 | 50_076 | 50_079 | 50_158 => (Authentication, "interaction_required"),
+        53_000..=53_004 | 530_003 => (Authentication, "policy_blocks_access"),
+        // The operator's matter.
+        7_000_215 => (Permanent, "client_secret_wrong"),
+        7_000_222 => (Permanent, "client_secret_expired"),
+        700_016 => (Permanent, "application_unknown"),
+        7_000_112 => (Permanent, "application_disabled"),
+        _ => return None,
+    };
+    Some(Meaning { class, code })
+}
+
+/// The number of a description; the rest of it names users.
+fn number_of(description: &str) -> Option<u32> {
+    let after = description.strip_prefix("AADSTS")?;
+    let end = after
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(after.len());
+    after[..end].parse().ok()
+}
+
+/// What is missing in a list of scopes. A right to write is one to read; names come with or without their
+/// resource before them, in any case.
+fn missing(scopes: &[&str]) -> Vec<Permission> {
+    let has = |wanted: &[&str]| {
+        scopes.iter().any(|scope| {
+            let name = scope.rsplit('/').next().unwrap_or_default();
+            wanted
+                .iter()
+                .any(|wanted| name.eq_ignore_ascii_case(wanted))
+        })
+    };
+    let shared = ["Calendars.Read.Shared", "Calendars.ReadWrite.Shared"];
+    let own = ["Calendars.Read", "Calendars.ReadWrite"];
+    let mut missing = Vec::new();
+    if !scopes.is_empty() && !has(&shared) {
+        missing.push(Permission::ReadSharedCalendars);
+        if !has(&own) {
+            missing.push(Permission::ReadCalendars);
+        }
+    }
+    missing
+}
+
 impl OAuthError {
     fn class(&self, call: Call) -> FailureClass {
         match self {
-            Self::Refused(error) => match error.as_str() {
-                "invalid_grant" if call == Call::Exchange => FailureClass::InvalidInput,
-                "invalid_grant"
-                | "interaction_required"
-                | "consent_required"
-                | "login_required"
-                | "access_denied" => FailureClass::Authentication,
-                "temporarily_unavailable" | "server_error" => FailureClass::Retryable,
-                // invalid_client, unauthorized_client, invalid_scope, …: the operator's matter.
-                _ => FailureClass::Permanent,
+            Self::Refused { error, number } => match number.and_then(meaning) {
+                // Of a code that is exchanged, not of a grant.
+                Some(meaning) if call == Call::Exchange && meaning.code.starts_with("grant_") => {
+                    FailureClass::InvalidInput
+                }
+                Some(meaning) => meaning.class,
+                None => match error.as_str() {
+                    // The number of a code that is old, used or wrong means nothing more.
+                    "invalid_grant" if call == Call::Exchange => FailureClass::InvalidInput,
+                    "invalid_grant"
+                    | "interaction_required"
+                    | "consent_required"
+                    | "login_required"
+                    | "access_denied" => FailureClass::Authentication,
+                    "temporarily_unavailable" | "server_error" => FailureClass::Retryable,
+                    // invalid_client, unauthorized_client, invalid_scope, …: the operator's matter.
+                    _ => FailureClass::Permanent,
+                },
             },
             Self::Status { status: 429, .. } => FailureClass::RateLimited,
             Self::Status {
@@ -126,7 +203,10 @@ impl OAuthError {
 
     fn code(&self) -> String {
         match self {
-            Self::Refused(error) => error.clone(),
+            Self::Refused { error, number } => match number.and_then(meaning) {
+                Some(meaning) => meaning.code.to_owned(),
+                None => error.clone(),
+            },
             Self::Status { status, .. } => format!("http_{status}"),
             Self::Timeout => "timeout".to_owned(),
             Self::Transport(_) => "connection_failed".to_owned(),
@@ -224,9 +304,10 @@ impl Entra {
         answer: Result<BasicTokenResponse, RequestTokenError<OAuthError, BasicErrorResponse>>,
     ) -> Result<TokenGrant, OAuthError> {
         let answer = answer.map_err(|error| match error {
-            RequestTokenError::ServerResponse(refusal) => OAuthError::Refused(
-                tidy(refusal.error().as_ref()).unwrap_or_else(|| "unknown_error".to_owned()),
-            ),
+            RequestTokenError::ServerResponse(refusal) => OAuthError::Refused {
+                error: tidy(refusal.error().as_ref()).unwrap_or_else(|| "unknown_error".to_owned()),
+                number: refusal.error_description().and_then(|text| number_of(text)),
+            },
             RequestTokenError::Request(error) => error,
             // Both quote the body, which may hold a token.
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => OAuthError::Unreadable,
@@ -247,6 +328,7 @@ impl Entra {
                 .clock
                 .now()
                 .saturating_add(lifetime(answer.expires_in().unwrap_or(ASSUMED_LIFETIME))),
+            missing: missing(&scopes),
             scopes: scopes.join(" "),
         })
     }
@@ -385,7 +467,10 @@ mod tests {
     #[test]
     fn refusals_have_a_class() {
         use FailureClass::{Authentication, InvalidInput, Permanent, RateLimited, Retryable};
-        let refused = |error: &str| OAuthError::Refused(error.to_owned());
+        let refused = |error: &str| OAuthError::Refused {
+            error: error.to_owned(),
+            number: None,
+        };
         let status = |status| OAuthError::Status {
             status,
             retry_after: None,
@@ -409,6 +494,143 @@ mod tests {
         ] {
             assert_eq!(error.class(Call::Exchange), exchange, "{error}");
             assert_eq!(error.class(Call::Refresh), refresh, "{error}");
+        }
+    }
+    #[test]
+    fn numbers_say_more_than_codes() {
+        use FailureClass::{Authentication, InvalidInput, Permanent};
+        for (error, description, refresh, code) in [
+            (
+                "invalid_grant",
+                "AADSTS700082: The refresh token has expired due to inactivity.",
+                Authentication,
+                "grant_inactive",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS700084: The refresh token was issued to a single page app.",
+                Authentication,
+                "grant_expired",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS50173: The provided grant has expired due to it being revoked.",
+                Authentication,
+                "grant_revoked",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS65001: The user or administrator has not consented.",
+                Authentication,
+                "consent_required",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS90094: The grant requires administrator permission.",
+                Authentication,
+                "admin_consent_required",
+            ),
+            (
+                "interaction_required",
+                "AADSTS50076: you must use multi-factor authentication.",
+                Authentication,
+                "interaction_required",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS50076: you must use multi-factor authentication.",
+                Authentication,
+                "interaction_required",
+            ),
+            (
+                "interaction_required",
+                "AADSTS53003: Access has been blocked.",
+                Authentication,
+                "policy_blocks_access",
+            ),
+            (
+                "invalid_client",
+                "AADSTS7000215: Invalid client secret provided.",
+                Permanent,
+                "client_secret_wrong",
+            ),
+            (
+                "invalid_client",
+                "AADSTS7000222: The provided client secret keys are expired.",
+                Permanent,
+                "client_secret_expired",
+            ),
+            (
+                "unauthorized_client",
+                "AADSTS700016: Application was not found.",
+                Permanent,
+                "application_unknown",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS70000: not valid.",
+                Authentication,
+                "invalid_grant",
+            ),
+            (
+                "invalid_grant",
+                "Ada has left. AADSTS50173",
+                Authentication,
+                "invalid_grant",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS: none",
+                Authentication,
+                "invalid_grant",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS99999999999: too long",
+                Authentication,
+                "invalid_grant",
+            ),
+        ] {
+            let refused = OAuthError::Refused {
+                error: error.to_owned(),
+                number: number_of(description),
+            };
+            assert_eq!(
+                (refused.class(Call::Refresh), refused.code().as_str()),
+                (refresh, code),
+                "{description}"
+            );
+        }
+        let used = OAuthError::Refused {
+            error: "invalid_grant".to_owned(),
+            number: Some(54_005),
+        };
+        assert_eq!(used.class(Call::Exchange), InvalidInput);
+        assert_eq!(used.to_string(), "Entra refused: invalid_grant (54005)");
+    }
+
+    #[test]
+    fn what_is_missing_in_the_scopes() {
+        use Permission::{ReadCalendars, ReadSharedCalendars};
+        for (scopes, expected) in [
+            ("", vec![]),
+            (
+                "openid profile User.Read",
+                vec![ReadSharedCalendars, ReadCalendars],
+            ),
+            ("openid Calendars.Read", vec![ReadSharedCalendars]),
+            (
+                "openid https://graph.microsoft.com/calendars.readwrite",
+                vec![ReadSharedCalendars],
+            ),
+            ("Calendars.Read.Shared", vec![]),
+            (
+                "Calendars.ReadBasic",
+                vec![ReadSharedCalendars, ReadCalendars],
+            ),
+        ] {
+            let scopes: Vec<&str> = scopes.split_whitespace().collect();
+            assert_eq!(missing(&scopes), expected, "{scopes:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use calendar_domain::event::{EventChange, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortResult};
 use calendar_domain::ports::CalendarReader;
 use calendar_domain::provider::Capabilities;
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::sync::{
     CalendarRef, ChangesFrom, ChangesPage, Cursor, Mailbox, NextPage, SyncWindow,
 };
@@ -217,10 +218,16 @@ impl MsGraph {
             Err(error) => return Err(error),
         };
         let raw: &RawValue = serde_json::from_slice(&body).map_err(GraphError::unreadable)?;
-        let change = Mapper::default().entry(raw, Occurrences::AsException);
-        change
-            .map(Some)
-            .ok_or(GraphError::Unreadable { line: 0, column: 0 })
+        Ok(Some(
+            match Mapper::default().entry(raw, Occurrences::AsException) {
+                // Whatever it says of its id.
+                EventChange::Rejected(rejected) => EventChange::Rejected(RejectedEvent {
+                    id: id.clone(),
+                    ..rejected
+                }),
+                change => change,
+            },
+        ))
     }
 
     async fn all_instances(
@@ -242,7 +249,7 @@ impl MsGraph {
                 &calendar.mailbox,
                 within(Target::path(path), window),
                 |entries| {
-                    instances.extend(mapper.page(entries, Occurrences::AsOccurrence).0);
+                    instances.extend(mapper.page(entries, Occurrences::AsOccurrence));
                 },
             )
             .await;
@@ -303,14 +310,7 @@ impl CalendarReader for MsGraph {
 }
 
 fn changes_of(entries: &[&RawValue]) -> Vec<EventChange> {
-    let (changes, without_id) = Mapper::default().page(entries, Occurrences::AsOccurrence);
-    if without_id > 0 {
-        tracing::warn!(
-            without_id,
-            "Graph sent entries without an id; they were passed over"
-        );
-    }
-    changes
+    Mapper::default().page(entries, Occurrences::AsOccurrence)
 }
 
 fn calendar_path<'a>(calendar_id: &'a str, leaf: &[&'a str]) -> Vec<&'a str> {

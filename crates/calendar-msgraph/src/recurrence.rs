@@ -70,6 +70,15 @@ pub struct GraphRange {
     pub number_of_occurrences: Option<i64>,
 }
 
+impl GraphRange {
+    /// Whether it ends both at a date and after a number: one of the two is always a filler in what Graph says.
+    pub(crate) fn has_two_ends(&self) -> bool {
+        let date = self.end_date.as_deref().and_then(parse_date);
+        date.is_some_and(|date| date.year() > 1)
+            && self.number_of_occurrences.is_some_and(|number| number > 0)
+    }
+}
+
 /// Why a rule cannot be said in Graph's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]

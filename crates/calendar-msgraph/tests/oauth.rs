@@ -189,7 +189,7 @@ async fn a_wrong_client_secret_is_the_operators_matter() {
         .exchange(&code, &verifier(), REDIRECT)
         .await
         .unwrap_err();
-    assert_failure(&error, FailureClass::Permanent, "invalid_client");
+    assert_failure(&error, FailureClass::Permanent, "client_secret_wrong");
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn a_revoked_refresh_token_needs_a_new_sign_in() {
     bench.graph.refresh(&token).await.unwrap();
     bench.server.revoke_refresh_tokens(ADA).unwrap();
     let error = bench.graph.refresh(&token).await.unwrap_err();
-    assert_failure(&error, FailureClass::Authentication, "invalid_grant");
+    assert_failure(&error, FailureClass::Authentication, "grant_revoked");
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ async fn a_series_comes_as_master_stubs_and_exceptions() {
                 other => panic!("{other:?}"),
             },
             EventChange::Removed(_) => {}
-            EventChange::Rejected { reason, .. } => panic!("{reason}"),
+            EventChange::Rejected(rejected) => panic!("{rejected:?}"),
         }
     }
     // Nine Mondays and Wednesdays in March, but for the moved and the deleted one; summer time from
@@ -375,7 +375,7 @@ async fn hostile_events_come_through_and_spoil_nothing() {
         }]
     );
     assert!(changes.iter().any(|change| {
-        matches!(change, EventChange::Rejected { reason, .. } if reason == "start_unreadable")
+        matches!(change, EventChange::Rejected(rejected) if rejected.reason == "start_unreadable")
     }));
     let ids: BTreeSet<&str> = all.iter().map(|event| event.id.as_str()).collect();
     assert!(

@@ -1,6 +1,7 @@
 //! The labels of PostgreSQL's enum types, both ways. Statements send and read them as text: the
 //! ids of the types differ from database to database and would have to be asked for.
 
+use calendar_domain::account::Permission;
 use calendar_domain::api_key::ApiScope;
 use calendar_domain::event::{
     AttendeeType, EventImportance, EventStatus, ReminderMethod, RsvpStatus, Sensitivity, ShowAs,
@@ -91,6 +92,13 @@ pub(crate) fn rsvp_word(status: RsvpStatus) -> &'static str {
         RsvpStatus::Declined => "declined",
         RsvpStatus::Tentative => "tentative",
     }
+}
+
+/// A permission by its name in a column.
+pub(crate) fn permission(name: &str) -> Option<Permission> {
+    [Permission::ReadCalendars, Permission::ReadSharedCalendars]
+        .into_iter()
+        .find(|permission| permission.as_str() == name)
 }
 
 /// What a method is called in the deprecated JSONB column.

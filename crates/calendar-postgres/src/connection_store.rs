@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use calendar_domain::account::TokenGrant;
+use calendar_domain::account::{StoredTokens, TokenGrant, TokenSet};
 use calendar_domain::connection::{
     CalendarConnection, Connected, ConnectionChange, ConnectionStatus, NewConnections,
 };
@@ -16,14 +16,13 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::Listed;
 use calendar_domain::subscription::PushHealth;
 use calendar_domain::sync::{Lease, SyncWindow};
-use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
+use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::codes::Label as _;
+use crate::codes::{Label as _, permission};
 use crate::database::Database;
 use crate::error::{PgError, check_text};
 use crate::fence::{Count, bind_lease, lease_holds};
@@ -84,7 +83,11 @@ macro_rules! select_connection {
             coalesce(a.needs_reauth_reason, s.last_error_code) AS last_error_code,
             CASE WHEN a.needs_reauth_reason IS NULL THEN s.last_error_at ELSE a.updated_at END
                 AS last_error_at,
-            coalesce(s.events_skipped, 0) AS events_skipped,
+            (SELECT count(*) FROM calendar_rejected_events AS r
+             WHERE r.calendar_connection_id = c.id) AS events_skipped,
+            (SELECT name FROM unnest(a.missing_permissions) AS name
+             WHERE name = CASE WHEN c.mailbox IS NULL THEN 'read_calendars' ELSE 'read_shared_calendars' END
+             LIMIT 1) AS missing_permission,
             w.expiration_datetime AS push_expires_at, w.is_silent AS push_is_silent,
             (SELECT count(*) FROM calendar_events AS e
              WHERE e.calendar_connection_id = c.id AND e.deleted_at IS NULL
@@ -152,8 +155,10 @@ struct ConnectionRow {
     last_error_code: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     last_error_at: Option<OffsetDateTime>,
-    #[diesel(sql_type = Integer)]
-    events_skipped: i32,
+    #[diesel(sql_type = BigInt)]
+    events_skipped: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    missing_permission: Option<String>,
     #[diesel(sql_type = Bool)]
     is_unpushed: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -230,16 +235,42 @@ impl ConnectionRow {
             can_edit: self.can_edit,
             delegate_email: self.delegate_email,
             status,
+            missing_permission: self.missing_permission.as_deref().and_then(permission),
             push,
             last_synced_at: self.last_synced_at,
             window: window.map(|(start, end)| SyncWindow { start, end }),
             next_sync_at: self.due_at.filter(|_| !waits),
             last_error: self.last_error_code.zip(self.last_error_at),
-            events_skipped: u32::try_from(self.events_skipped).unwrap_or(0),
+            events_skipped: u64::try_from(self.events_skipped).unwrap_or(0),
             event_count: u64::try_from(self.event_count).unwrap_or(0),
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
+    }
+}
+
+/// A connection's tokens; null throughout where the account has no connection.
+#[derive(diesel::QueryableByName)]
+struct TokensRow {
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    access_token: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    refresh_token: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    token_expires_at: Option<OffsetDateTime>,
+}
+
+impl TokensRow {
+    fn open(&self, cipher: &dyn TokenCipher) -> Option<StoredTokens> {
+        Some(tokens::open(
+            cipher,
+            ConnectionId(self.id?),
+            self.access_token.as_deref(),
+            self.refresh_token.as_deref(),
+            self.token_expires_at,
+        ))
     }
 }
 
@@ -420,6 +451,35 @@ impl ConnectionStore for PgConnectionStore {
         Ok(transaction.end(outcome).await?)
     }
 
+    async fn tokens(&self, lease: &Lease) -> PortResult<Vec<TokenSet>> {
+        let sql = concat!(
+            "SELECT c.id, c.access_token, c.refresh_token, c.token_expires_at
+            FROM calendar_accounts AS a
+            LEFT JOIN calendar_connections AS c
+              ON c.account_id = a.id AND c.deleted_at IS NULL AND c.is_connected
+            WHERE ",
+            lease_holds!(),
+            " ORDER BY c.token_expires_at DESC NULLS LAST, c.id"
+        );
+        let mut connection = self.database.get().await?;
+        let rows: Vec<TokensRow> = bind_lease(Statement::new(sql), lease)
+            .rows(&mut connection)
+            .await?;
+        drop(connection);
+        if rows.is_empty() {
+            return Err(PortError::lease_lost());
+        }
+        let mut found: Vec<TokenSet> = Vec::new();
+        for row in rows {
+            if let Some(StoredTokens::Open(tokens)) = row.open(&*self.cipher)
+                && found.iter().all(|other| !is_same(other, &tokens))
+            {
+                found.push(tokens);
+            }
+        }
+        Ok(found)
+    }
+
     async fn store_grant(
         &self,
         lease: &Lease,
@@ -455,6 +515,24 @@ impl ConnectionStore for PgConnectionStore {
     }
 }
 
+/// What is missing in a grant, as its column holds it.
+fn missing(grant: &TokenGrant) -> Vec<&'static str> {
+    grant
+        .missing
+        .iter()
+        .map(|missing| missing.as_str())
+        .collect()
+}
+
+fn is_same(one: &TokenSet, other: &TokenSet) -> bool {
+    let refresh = |tokens: &TokenSet| {
+        let token = tokens.refresh_token.as_ref();
+        token.map(|token| token.expose_secret().to_owned())
+    };
+    one.access_token.expose_secret() == other.access_token.expose_secret()
+        && refresh(one) == refresh(other)
+}
+
 async fn store_grant(
     connection: &mut AsyncPgConnection,
     cipher: &dyn TokenCipher,
@@ -479,12 +557,14 @@ async fn store_grant(
     let ids: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
     store_tokens(connection, cipher, &ids, grant, now).await?;
     if !grant.scopes.is_empty() {
-        let sql = "UPDATE calendar_accounts SET granted_scopes = $2, updated_at = $3
-            WHERE id = $1 AND granted_scopes <> $2";
+        let sql = "UPDATE calendar_accounts
+            SET granted_scopes = $2, missing_permissions = $4, updated_at = $3
+            WHERE id = $1 AND (granted_scopes <> $2 OR missing_permissions <> $4)";
         Statement::new(sql)
             .bind::<SqlUuid, _>(lease.account_id.0)
             .bind::<Text, _>(grant.scopes.replace('\0', ""))
             .bind::<Timestamptz, _>(now)
+            .bind::<Array<Text>, _>(missing(grant))
             .run(connection)
             .await?;
     }
@@ -518,6 +598,8 @@ async fn disconnect(
             DELETE FROM calendar_sync_states AS s USING gone WHERE s.connection_id = gone.id
         ), seen AS (
             DELETE FROM sync_pass_seen AS p USING gone WHERE p.calendar_connection_id = gone.id
+        ), rejected AS (
+            DELETE FROM calendar_rejected_events AS r USING gone WHERE r.calendar_connection_id = gone.id
         ), account AS (
             UPDATE calendar_accounts AS a SET deleted_at = $3, updated_at = $3,
                 lease_owner = NULL, lease_expires_at = NULL

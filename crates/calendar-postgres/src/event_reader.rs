@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use calendar_domain::event::{Attendee, Reminder};
 use calendar_domain::failure::PortResult;
-use calendar_domain::ids::{ConnectionId, EventId, UserId};
+use calendar_domain::ids::{ConnectionId, EventId, RejectedEventId, UserId};
 use calendar_domain::ports::EventReader;
 use calendar_domain::query::{EventCursor, EventQuery, EventView, Listed, StoredEvent};
+use calendar_domain::rejected::StoredRejectedEvent;
 use diesel::pg::Pg;
 use diesel::serialize::ToSql;
 use diesel::sql_types::{Array, BigInt, HasSqlType, Text, Timestamptz, Uuid as SqlUuid};
@@ -22,10 +23,13 @@ use crate::database::Database;
 use crate::error::PgError;
 use crate::statement::Statement;
 
+mod rejected;
 mod rows;
 
 /// The most that a list gives.
 const MAX_LIMIT: u32 = 500;
+/// The same of what is set aside: each holds up to 64 KiB of raw form.
+const MAX_REJECTED: u32 = 100;
 
 /// `EventReader` on PostgreSQL.
 #[derive(Clone, Debug)]
@@ -320,6 +324,18 @@ impl EventReader for PgEventReader {
         let last = items.last().map(|last| last.provider_event_id.clone());
         let next = last.filter(|_| more);
         Ok(Listed { items, next })
+    }
+
+    async fn rejected(
+        &self,
+        user: UserId,
+        connection_id: ConnectionId,
+        after: Option<RejectedEventId>,
+        limit: u32,
+    ) -> PortResult<Listed<StoredRejectedEvent, RejectedEventId>> {
+        let mut connection = self.database.get().await?;
+        let limit = limit.clamp(1, MAX_REJECTED);
+        Ok(rejected::list(&mut connection, user, connection_id, after, limit).await?)
     }
 
     async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>> {

@@ -12,6 +12,7 @@ use calendar_domain::ids::{ConnectionId, EventId};
 use calendar_domain::normalise::stored_identifier;
 use calendar_domain::plan::{self, Known, WritePlan};
 use calendar_domain::ports::EventStore;
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::sync::{
     AfterPage, Applied, Lease, PageBatch, Pass, PassEnd, PassKind, SeriesCorrection, TouchedSeries,
     Unseen, UnseenReport,
@@ -25,14 +26,17 @@ use crate::database::Database;
 use crate::error::PgError;
 use crate::fence;
 use crate::statement::Statement;
+use end::Written;
 
 mod children;
 mod end;
 mod known;
+mod rejected;
 mod rows;
 mod series;
 
 pub(crate) use known::span;
+pub(crate) use rejected::{may_be_retried, tries};
 pub(crate) use rows::teams_of;
 
 /// `EventStore` on PostgreSQL.
@@ -231,15 +235,21 @@ async fn apply(
         unchanged: plan.unchanged,
         removed: make_way(connection, id, &plan, &known, now).await?,
         skipped: plan.skipped,
+        ignored: plan.ignored,
         touched_series: plan.touched_series,
     };
     rows::write(connection, id, &plan.writes, now).await?;
     children::write(connection, id, &plan.writes, now).await?;
+    rejected::write(connection, id, &pass, &plan.rejected, now).await?;
     write_seen(connection, id, &pass, &plan).await?;
     if end::sweeps(&then) {
         applied.removed += end::sweep(connection, id, &pass, now).await?;
     }
-    end::settle(connection, lease, id, &pass, &then, &applied, now).await?;
+    let written = Written {
+        touched_series: plan.touched_series,
+        resolved: &plan.resolved,
+    };
+    end::settle(connection, lease, id, &pass, &then, written, now).await?;
     Ok(applied)
 }
 
@@ -253,7 +263,7 @@ async fn finish(
 ) -> Result<u64, PgError> {
     fence::check(connection, lease, id, Some(pass)).await?;
     let removed = end::sweep(connection, id, pass, now).await?;
-    end::settle(connection, lease, id, pass, then, &Applied::default(), now).await?;
+    end::settle(connection, lease, id, pass, then, Written::default(), now).await?;
     Ok(removed)
 }
 
@@ -297,7 +307,6 @@ impl EventStore for PgEventStore {
     ) -> PortResult<Applied> {
         if batch.changes.is_empty() && !end::sweeps(&batch.then) {
             // Nothing but the state is written: one statement, no transaction round it.
-            let applied = Applied::default();
             let mut connection = self.database.get().await?;
             let PageBatch {
                 connection_id,
@@ -311,15 +320,24 @@ impl EventStore for PgEventStore {
                 connection_id,
                 &pass,
                 &then,
-                &applied,
+                Written::default(),
                 now,
             )
             .await?;
-            return Ok(applied);
+            return Ok(Applied::default());
         }
         let mut transaction = self.database.begin().await?;
         let outcome = apply(&mut transaction, lease, batch, now).await;
         Ok(transaction.end(outcome).await?)
+    }
+
+    async fn rejected_due(
+        &self,
+        connection: ConnectionId,
+        limit: u32,
+    ) -> PortResult<Vec<RejectedEvent>> {
+        let mut pooled = self.database.get().await?;
+        Ok(rejected::due(&mut pooled, connection, limit).await?)
     }
 
     async fn touched_series(
@@ -383,7 +401,7 @@ impl EventStore for PgEventStore {
                 connection,
                 pass,
                 &then,
-                &Applied::default(),
+                Written::default(),
                 now,
             )
             .await?;

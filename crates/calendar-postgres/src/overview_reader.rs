@@ -29,7 +29,7 @@ const CONNECTIONS: &str = concat!(
     FROM (
         SELECT c.provider::text AS provider, ",
     status_columns!(),
-    ", w.is_silent, coalesce(s.events_skipped, 0) AS events_skipped,
+    ", w.is_silent, coalesce(r.events_skipped, 0) AS events_skipped,
             coalesce(a.needs_reauth_reason, CASE WHEN s.failure_count > 0 THEN s.last_error_code END)
                 AS error_code
         FROM calendar_connections AS c
@@ -43,6 +43,10 @@ const CONNECTIONS: &str = concat!(
             WHERE v.is_active AND v.expiration_datetime > $1
             ORDER BY v.account_id, v.created_at DESC, v.id DESC
         ) AS w ON w.account_id = c.account_id AND NOT c.is_shared
+        LEFT JOIN (
+            SELECT calendar_connection_id, count(*) AS events_skipped FROM calendar_rejected_events
+            GROUP BY calendar_connection_id
+        ) AS r ON r.calendar_connection_id = c.id
         WHERE c.deleted_at IS NULL AND c.is_connected
     ) AS connections
     GROUP BY provider, needs_reauth, is_paused, is_failing, is_synced, is_unpushed, is_silent, error_code"

@@ -167,6 +167,8 @@ diesel::table! {
         push_error_code -> Nullable<Varchar>,
         /// When polling found a change that no push had announced; a later push makes up for it.
         push_silent_since -> Nullable<Timestamptz>,
+        /// What was not granted: read_calendars, read_shared_calendars.
+        missing_permissions -> Array<Nullable<Text>>,
     }
 }
 
@@ -374,6 +376,36 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+
+    /// An event that could not be stored, or a series whose master could not be had. An earlier form of it stays in calendar_events. The row goes when the event can be stored, is gone, or a full pass no longer sees it.
+    calendar_rejected_events (calendar_connection_id, id) {
+        /// Identity of the entry.
+        id -> Uuid,
+        /// The connection.
+        calendar_connection_id -> Uuid,
+        /// The provider's id, as in calendar_events; of an entry without one, sha256:… of its raw form.
+        #[max_length = 255]
+        provider_event_id -> Varchar,
+        /// Code of why.
+        #[max_length = 100]
+        reason -> Varchar,
+        /// As it came; a text where it is too long (its first 65,536 characters) or no JSON that can be stored. Null where only its occurrences came.
+        raw -> Nullable<Jsonb>,
+        /// In how many passes it came, or was asked for, and could not be stored.
+        attempts -> Int4,
+        /// Version of the mapping that refused it; another one tries again.
+        mapper_version -> Int2,
+        /// The pass that last saw it.
+        pass_id -> Uuid,
+        /// When it was first set aside.
+        first_seen_at -> Timestamptz,
+        /// When it last came.
+        last_seen_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
     use super::sql_types::SyncPassKind;
 
     /// How the sync of a connection stands: what is due, the pass under way, the last failure. Apart from the connection because every page writes it.
@@ -421,7 +453,7 @@ diesel::table! {
         last_error_code -> Nullable<Varchar>,
         /// When the last failure happened.
         last_error_at -> Nullable<Timestamptz>,
-        /// Events set aside as unreadable in the last full pass and since.
+        /// Not used any more: calendar_rejected_events has them.
         events_skipped -> Int4,
         /// When the row last changed; kept by the code, no trigger.
         updated_at -> Timestamptz,
@@ -637,6 +669,7 @@ diesel::joinable!(calendar_accounts -> users (user_id));
 diesel::joinable!(calendar_connections -> calendar_accounts (account_id));
 diesel::joinable!(calendar_connections -> users (user_id));
 diesel::joinable!(calendar_events -> calendar_connections (calendar_connection_id));
+diesel::joinable!(calendar_rejected_events -> calendar_connections (calendar_connection_id));
 diesel::joinable!(calendar_sync_states -> calendar_accounts (account_id));
 diesel::joinable!(calendar_sync_states -> calendar_connections (connection_id));
 diesel::joinable!(connect_sessions -> users (user_id));
@@ -651,6 +684,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     calendar_accounts,
     calendar_connections,
     calendar_events,
+    calendar_rejected_events,
     calendar_sync_states,
     connect_sessions,
     event_attendees,

@@ -9,6 +9,7 @@ use calendar_domain::failure::{PortError, PortResult};
 use calendar_domain::ids::{AccountId, ConnectionId, PassId, TurnId, UserId, WorkerId};
 use calendar_domain::ports::{SyncQueue, TokenCipher};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::rejected::MAPPER_VERSION;
 use calendar_domain::subscription::{ClaimedPush, PUSH_BURST_ENDS};
 use calendar_domain::sync::{
     CalendarRef, Claim, Cursor, DueConnection, Lease, Mailbox, Pass, PassFailure, PassKind,
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use crate::codes::{Label as _, look_of_number};
 use crate::database::Database;
 use crate::error::PgError;
+use crate::event_store::{may_be_retried, tries};
 use crate::fence::{Count, bind_lease, lease_holds};
 use crate::statement::Statement;
 use crate::tokens;
@@ -121,13 +123,12 @@ macro_rules! overdue {
 }
 
 // `$1` worker, `$2` labels of providers, `$3` now, `$4` seconds, `$5` labels of those that push, `$6`
-// seconds that a push goes ahead, `$7` since when a push was taken soon after another.
+// seconds that a push goes ahead, `$7` since when a push was taken soon after another, `$8` turns of a
+// mailbox, `$9` the mapper's version, `$10` how often a master is asked for.
 //
 // Each of the three sources walks its index, skips what is leased, and stops at the first that is free.
 // The one whose first is longest overdue is walked again, now skipping what is locked too; another is
 // walked only when nothing of that one can be locked. `OFFSET 0` keeps the sources in their order.
-//
-// `$8` turns of a mailbox.
 //
 // What the statement writes it cannot read again: the states' new values come by RETURNING.
 const CLAIM: &str = concat!(
@@ -190,7 +191,12 @@ const CLAIM: &str = concat!(
             s.pass_sync_token, s.pass_window_start, s.pass_window_end, s.pass_touched_series,
             s.requested_seq, s.failure_count, s.removal_held,
             coalesce(looks.push_look, s.push_look) AS push_look,
-            coalesce(looks.due_at, s.due_at) AS due_at
+            coalesce(looks.due_at, s.due_at) AS due_at,
+            EXISTS (SELECT 1 FROM calendar_rejected_events AS r
+                WHERE r.calendar_connection_id = c.id AND ",
+    may_be_retried!("$9", "$10"),
+    // One look-up for each connection, also while the table is small.
+    " OFFSET 0) AS has_rejected_due
         FROM leased AS a
         JOIN calendar_connections AS c ON c.account_id = a.id
         JOIN calendar_sync_states AS s ON s.connection_id = c.id
@@ -215,7 +221,7 @@ const CLAIM: &str = concat!(
         due.token_expires_at, due.sync_token, due.last_synced_at, due.is_shared, due.window_start,
         due.window_end, due.pass_id, due.pass_kind, due.pass_cursor, due.pass_sync_token,
         due.pass_window_start, due.pass_window_end, due.pass_touched_series, due.requested_seq,
-        due.failure_count, due.removal_held, due.push_look
+        due.failure_count, due.removal_held, due.push_look, due.has_rejected_due
     FROM leased AS a CROSS JOIN active LEFT JOIN due ON due.account_id = a.id
     ORDER BY due.due_at, due.connection_id"
 );
@@ -306,6 +312,8 @@ struct DueRow {
     removal_held: Option<bool>,
     #[diesel(sql_type = Nullable<SmallInt>)]
     push_look: Option<i16>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    has_rejected_due: Option<bool>,
 }
 
 impl ClaimRow {
@@ -386,6 +394,7 @@ impl DueRow {
             requested_seq: self.requested_seq.unwrap_or(0),
             failure_count: count(self.failure_count),
             removal_held: self.removal_held == Some(true),
+            has_rejected_due: self.has_rejected_due == Some(true),
         }))
     }
 }
@@ -420,6 +429,8 @@ impl SyncQueue for PgSyncQueue {
             .bind::<Double, _>(PUSH_AHEAD.as_secs_f64())
             .bind::<Timestamptz, _>(now - PUSH_BURST_ENDS)
             .bind::<Integer, _>(turns::for_passes(self.mailbox_concurrency))
+            .bind::<SmallInt, _>(i16::from(MAPPER_VERSION))
+            .bind::<Integer, _>(tries())
             .rows(&mut connection)
             .await?;
         drop(connection);

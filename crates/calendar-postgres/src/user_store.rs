@@ -160,6 +160,8 @@ const LEFT_BEHIND: [&str; 5] = [
         SELECT id FROM calendar_connections WHERE user_id = ANY ($1) AND deleted_at <= $2
     ), seen AS (
         DELETE FROM sync_pass_seen AS p USING mine WHERE p.calendar_connection_id = mine.id
+    ), rejected AS (
+        DELETE FROM calendar_rejected_events AS r USING mine WHERE r.calendar_connection_id = mine.id
     )
     DELETE FROM calendar_sync_states AS s USING mine WHERE s.connection_id = mine.id",
     "WITH mine AS MATERIALIZED (

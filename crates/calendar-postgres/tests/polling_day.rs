@@ -121,6 +121,7 @@ impl Day {
                 refresh_token: Some("r".repeat(TOKEN).into()),
                 expires_at: now + Duration::hours(1),
                 scopes: "Calendars.Read offline_access".to_owned(),
+                missing: Vec::new(),
             };
             let stored = self.connections.store_grant(&claim.lease, grant, now);
             stored.await.unwrap();

@@ -39,6 +39,8 @@ const ACCOUNTS: &str = "
             ELSE random() * interval '-200 days' END,
         repeat('s', 64), 'https://calendar.example.com/webhooks/microsoft', n = 1
     FROM calendar_connections, generate_series(1, 4) AS n WHERE is_primary;
+    INSERT INTO calendar_rejected_events (calendar_connection_id, provider_event_id, reason, mapper_version, pass_id)
+    SELECT id, repeat('E', 150), 'end_missing', 1, id FROM calendar_connections;
     ANALYZE";
 
 const MICROSOFT: [CalendarProvider; 1] = [CalendarProvider::Microsoft];

@@ -22,6 +22,9 @@ use crate::access::Access;
 /// Series judged between two reads of the store: bounds the memory, whatever the calendar's size.
 const SERIES_AT_ONCE: u32 = 100;
 
+/// Events that are asked for again in one pass, of those that are set aside.
+const REJECTED_AT_ONCE: u32 = 50;
+
 /// Fewer unseen events than this are removed without a second look.
 const REMOVALS_NEVER_SUSPICIOUS: u64 = 20;
 
@@ -199,12 +202,20 @@ impl<'a, 'p> PassRun<'a, 'p> {
         with_token!(self.access, token => reader.event(&token, calendar, id))
     }
 
+    /// The same; `None` also when its id is none that can be asked for: one bad event must not fail the pass.
+    async fn event_if_any(&mut self, id: &ProviderEventId) -> PortResult<Option<EventChange>> {
+        match self.event(id).await {
+            Err(error) if error.class == FailureClass::InvalidInput => Ok(None),
+            answer => answer,
+        }
+    }
+
     /// Stores a page. Whether the pass ended with it.
     async fn store(&mut self, page: ChangesPage) -> PortResult<bool> {
         let mut changes = page.changes;
         for change in &changes {
-            if let EventChange::Rejected { reason, .. } = change {
-                tracing::warn!(connection_id = %self.connection.id, reason, "an event is set aside");
+            if let EventChange::Rejected(rejected) = change {
+                tracing::warn!(connection_id = %self.connection.id, reason = %rejected.reason, "an event is set aside");
             }
         }
         let (NextPage::More(cursor) | NextPage::Done(cursor)) = &page.next;
@@ -213,6 +224,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         self.add_missing_masters(&mut changes, is_feed).await?;
         let nothing_to_judge = self.pass.kind == PassKind::Delta
             && !self.pass.touched_series
+            && !self.connection.has_rejected_due
             && changes.iter().all(|change| matches!(change, EventChange::Event(event) if event.kind == EventKind::Single));
         let (then, position) = match page.next {
             NextPage::More(cursor) => {
@@ -252,6 +264,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         self.count("created", applied.inserted);
         self.count("updated", applied.updated);
         self.count("deleted", applied.removed);
+        self.count("ignored", applied.ignored);
         self.pass.touched_series |= applied.touched_series;
         Ok(())
     }
@@ -266,7 +279,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
     ) -> PortResult<()> {
         let here: HashSet<&ProviderEventId> = changes
             .iter()
-            .filter(|change| matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. })))
+            .filter(|change| is_master(change))
             .map(EventChange::id)
             .collect();
         let mut needed: Vec<ProviderEventId> = changes
@@ -287,7 +300,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
             };
             self.masters_fetched += u32::try_from(unknown.len()).unwrap_or(u32::MAX);
             for master in &unknown {
-                match self.event(master).await? {
+                match self.event_if_any(master).await? {
                     Some(change) => changes.push(change),
                     // The page was shown by a replica that knows it, so others will soon.
                     None if self.connection.failure_count < MASTER_ATTEMPTS => {
@@ -302,8 +315,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
         self.known_masters.extend(here);
         // What this page removes or turns into something else is no longer known.
         for change in changes.iter() {
-            if !matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. }))
-            {
+            if !is_master(change) {
                 self.known_masters.remove(change.id());
             }
         }
@@ -315,6 +327,10 @@ impl<'a, 'p> PassRun<'a, 'p> {
         let PassPosition::Fetched(token) = self.pass.position.clone() else {
             return Ok(());
         };
+        // A full pass has just seen what there is.
+        if self.pass.kind == PassKind::Delta && self.connection.has_rejected_due {
+            self.retry_rejected().await?;
+        }
         if self.pass.touched_series && self.reader.capabilities().silent_holes {
             self.judge_series().await?;
         }
@@ -347,6 +363,37 @@ impl<'a, 'p> PassRun<'a, 'p> {
             )
             .await?;
         self.removed(removed);
+        Ok(())
+    }
+
+    /// Asks for what is set aside and may be had now. A master comes with its instances, which were passed over
+    /// without it and which the feed does not send again.
+    async fn retry_rejected(&mut self) -> PortResult<()> {
+        let due = self
+            .events
+            .rejected_due(self.connection.id, REJECTED_AT_ONCE)
+            .await?;
+        for rejected in due {
+            let mut changes = Vec::new();
+            match self.event_if_any(&rejected.id).await? {
+                None => changes.push(EventChange::Rejected(rejected)),
+                Some(change) => {
+                    if is_master(&change) {
+                        let (reader, calendar) = (self.reader, &self.connection.calendar);
+                        let (id, window) = (change.id().clone(), self.pass.window);
+                        let answer = with_token!(self.access, token => reader.instances(&token, calendar, &id, window));
+                        changes = match answer {
+                            // It is a series no longer.
+                            Err(error) if error.class == FailureClass::InvalidInput => Vec::new(),
+                            instances => instances?,
+                        };
+                    }
+                    changes.push(change);
+                }
+            }
+            let position = self.pass.position.clone();
+            self.apply(changes, AfterPage::Checkpoint(position)).await?;
+        }
         Ok(())
     }
 
@@ -442,7 +489,8 @@ impl<'a, 'p> PassRun<'a, 'p> {
     }
 
     fn end(&self, sync_token: calendar_domain::sync::Cursor, unseen: Unseen) -> PassEnd {
-        let mut poll = if self.is_pushed {
+        // What was set aside may be had soon, and no push tells of that.
+        let mut poll = if self.is_pushed && self.applied.skipped == 0 {
             self.settings.poll_pushed
         } else {
             self.settings.poll
@@ -474,6 +522,10 @@ impl<'a, 'p> PassRun<'a, 'p> {
             unseen,
         }
     }
+}
+
+fn is_master(change: &EventChange) -> bool {
+    matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. }))
 }
 
 /// Whether a full pass may help: the cursor is no longer good, or the provider calls the request that

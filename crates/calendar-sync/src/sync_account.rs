@@ -152,9 +152,8 @@ impl SyncAccount {
             }
             Err(error) => {
                 tracing::error!(account_id = %claim.account.id, code = %error.code, "the account's tokens do not open: is its key in CALENDAR_TOKEN_KEYS?");
-                for connection in &claim.connections {
-                    let _ = self.give_up(lease, connection, &error).await;
-                }
+                let all: Vec<&DueConnection> = claim.connections.iter().collect();
+                self.give_up(lease, &all, &error).await;
                 if let Some(work) = work {
                     self.push_failed(lease, work.failure_count, &error).await;
                 }
@@ -168,6 +167,9 @@ impl SyncAccount {
             connections: self.connections.as_ref(),
             clock: self.clock.as_ref(),
             tokens,
+            failure: None,
+            unstored: None,
+            is_fresh: false,
         };
         // Before the passes: what changes from now on is pushed, what changed before they read.
         let is_pushed = match work {
@@ -200,7 +202,7 @@ impl SyncAccount {
         let mut turns = (&Mailbox::Own, claim.turns);
         // Mailboxes whose provider asked us to slow down.
         let mut throttled: Vec<&Mailbox> = Vec::new();
-        for connection in &claim.connections {
+        for (index, connection) in claim.connections.iter().enumerate() {
             let started = self.clock.now();
             if *stop.borrow() {
                 return Ok(());
@@ -256,12 +258,20 @@ impl SyncAccount {
             if error.code == PortError::LEASE_LOST {
                 return Err(error);
             }
+            if error.class == FailureClass::Authentication {
+                self.need_reauth(lease, &error).await;
+                return Ok(());
+            }
+            if access.failure.is_some() {
+                // Without a token all fail. They come again together, and ask for one once.
+                let rest: Vec<&DueConnection> = claim.connections[index..].iter().collect();
+                self.give_up(lease, &rest, &error).await;
+                return Ok(());
+            }
             if error.class == FailureClass::RateLimited {
                 throttled.push(mailbox);
             }
-            if self.give_up(lease, connection, &error).await.is_break() {
-                return Ok(());
-            }
+            self.give_up(lease, &[connection], &error).await;
         }
         Ok(())
     }
@@ -357,31 +367,21 @@ impl SyncAccount {
         }
     }
 
-    /// Records a failure. Breaks when the account's other connections would fail alike.
-    async fn give_up(
-        &self,
-        lease: &Lease,
-        connection: &DueConnection,
-        error: &PortError,
-    ) -> std::ops::ControlFlow<()> {
-        if error.class == FailureClass::Authentication {
-            self.need_reauth(lease, error).await;
-            return std::ops::ControlFlow::Break(());
+    /// Records a failure that these connections share: all wait as long as the first of them.
+    async fn give_up(&self, lease: &Lease, connections: &[&DueConnection], error: &PortError) {
+        let failures = connections.first().map_or(0, |first| first.failure_count);
+        let wait = backoff(failures, error, spread(PassId::new()));
+        for connection in connections {
+            let now = self.clock.now();
+            let failure = PassFailure {
+                code: error.code.clone(),
+                retry_at: now + wait,
+                whole_mailbox: error.class == FailureClass::RateLimited,
+            };
+            if let Err(error) = self.queue.fail(lease, connection.id, failure, now).await {
+                tracing::warn!(connection_id = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
+            }
         }
-        let wait = backoff(connection.failure_count, error, spread(PassId::new()));
-        let failure = PassFailure {
-            code: error.code.clone(),
-            retry_at: self.clock.now() + wait,
-            whole_mailbox: error.class == FailureClass::RateLimited,
-        };
-        if let Err(error) = self
-            .queue
-            .fail(lease, connection.id, failure, self.clock.now())
-            .await
-        {
-            tracing::warn!(connection_id = %connection.id, error = &error as &dyn std::error::Error, "the failure could not be recorded");
-        }
-        std::ops::ControlFlow::Continue(())
     }
 
     async fn need_reauth(&self, lease: &Lease, error: &PortError) {
@@ -443,6 +443,7 @@ fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
         unchanged,
         removed,
         skipped,
+        ignored,
         ..
     } = report.applied;
     let kind = name(report.kind);
@@ -456,7 +457,7 @@ fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
     } = report;
     match result {
         Ok(outcome) => tracing::info!(
-            %connection_id, %account_id, %pass_id, kind, pages, changed = inserted + updated, unchanged, removed, skipped,
+            %connection_id, %account_id, %pass_id, kind, pages, changed = inserted + updated, unchanged, removed, skipped, ignored,
             duration_ms = millis, interrupted = *outcome == PassOutcome::Interrupted, "pass"
         ),
         Err(error) => tracing::warn!(

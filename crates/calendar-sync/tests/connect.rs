@@ -82,6 +82,7 @@ impl Ports {
                     refresh_token: None,
                     expires_at: NOW,
                     scopes: String::new(),
+                    missing: Vec::new(),
                 })
             });
         self.directory.expect_identity().returning(|_| {

@@ -62,6 +62,7 @@ fn refreshing() -> MockAuthorizer {
                 refresh_token: None,
                 expires_at: NOW + Duration::HOUR,
                 scopes: String::new(),
+                missing: Vec::new(),
             })
         });
     authorizer

@@ -228,6 +228,7 @@ fn due(push_look: Option<PushLook>, is_shared: bool) -> DueConnection {
         requested_seq: 0,
         failure_count: 0,
         removal_held: false,
+        has_rejected_due: false,
     }
 }
 
@@ -624,6 +625,11 @@ async fn a_refused_refresh_needs_the_user_and_no_pass_runs() {
         .expect_refresh()
         .times(1)
         .returning(|_| failure(FailureClass::Authentication, "invalid_grant"));
+    ports
+        .connections
+        .expect_tokens()
+        .times(1)
+        .returning(|_| Ok(Vec::new()));
     ports
         .connections
         .expect_need_reauth()

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration as StdDuration;
 
 use calendar_domain::account::{Account, AccountIdentity, StoredTokens, TokenGrant, TokenSet};
-use calendar_domain::event::{EventChange, EventMoment, EventSpan, Occurrence, ProviderEventId};
+use calendar_domain::event::{
+    EventChange, EventImportance, EventKind, EventMoment, EventSpan, EventStatus, Occurrence,
+    ProviderEvent, ProviderEventId,
+};
 use calendar_domain::failure::{FailureClass, PortError};
 use calendar_domain::ids::{AccountId, ConnectionId, EventId, PassId, UserId, WorkerId};
 use calendar_domain::ports::{
@@ -13,6 +16,7 @@ use calendar_domain::ports::{
     MockConnectionStore, MockEventStore, MockSecrets, MockSubscriptionStore, MockSyncQueue,
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::subscription::ClaimedPush;
 use calendar_domain::sync::{
     AfterPage, Applied, CalendarRef, ChangesFrom, ChangesPage, Claim, Cursor, DueConnection, Lease,
@@ -175,6 +179,7 @@ fn new_connection() -> DueConnection {
         requested_seq: 3,
         failure_count: 0,
         removal_held: false,
+        has_rejected_due: false,
     }
 }
 
@@ -219,6 +224,39 @@ fn occurrence(id: &str, master: &str) -> EventChange {
         master: master.into(),
         span,
     })
+}
+
+fn master(id: &str) -> EventChange {
+    EventChange::Event(Box::new(ProviderEvent {
+        id: id.into(),
+        kind: EventKind::Master {
+            rule: None,
+            exception_dates: None,
+        },
+        title: None,
+        description: None,
+        location: None,
+        span: EventSpan::Timed {
+            start: NOW,
+            end: NOW + Duration::HOUR,
+        },
+        zone: None,
+        end_zone: None,
+        status: EventStatus::default(),
+        importance: EventImportance::default(),
+        show_as: None,
+        sensitivity: None,
+        categories: Vec::new(),
+        conversation_id: None,
+        ical_uid: None,
+        teams: None,
+        organizer: None,
+        is_organizer: None,
+        attendees: Vec::new(),
+        reminders: Vec::new(),
+        html_link: None,
+        metadata: std::iter::empty().collect(),
+    }))
 }
 
 #[tokio::test]
@@ -413,10 +451,8 @@ async fn a_master_that_is_neither_in_the_page_nor_stored_is_fetched() {
                 .collect())
         });
     ports.reader.expect_event().times(2).returning(|_, _, id| {
-        Ok((id.as_str() == "M").then(|| EventChange::Rejected {
-            id: id.clone(),
-            reason: "stands for the master".to_owned(),
-        }))
+        Ok((id.as_str() == "M")
+            .then(|| EventChange::Rejected(RejectedEvent::master_not_found(id.clone()))))
     });
     ports
         .events
@@ -630,6 +666,7 @@ fn grant() -> TokenGrant {
         refresh_token: None,
         expires_at: NOW + Duration::HOUR,
         scopes: String::new(),
+        missing: Vec::new(),
     }
 }
 
@@ -710,6 +747,11 @@ async fn a_refused_refresh_and_unreadable_tokens_need_the_user() {
             "invalid_grant",
         ))
     });
+    ports
+        .connections
+        .expect_tokens()
+        .times(1)
+        .returning(|_| Ok(Vec::new()));
     ports
         .connections
         .expect_need_reauth()
@@ -847,10 +889,8 @@ async fn a_list_is_read_whole_and_what_it_passed_over_is_asked_for() {
         .expect_event()
         .times(4)
         .returning(move |_, _, id| {
-            Ok((!gone(id)).then(|| EventChange::Rejected {
-                id: id.clone(),
-                reason: "stands for the event".to_owned(),
-            }))
+            Ok((!gone(id))
+                .then(|| EventChange::Rejected(RejectedEvent::master_not_found(id.clone()))))
         });
     let mut order = Sequence::new();
     for expected in [
@@ -1179,4 +1219,102 @@ async fn without_a_turn_a_connection_waits_and_with_one_nothing_is_fetched_ahead
     clock.expect_now().return_const(NOW);
     let reports = ports.work(connections, clock, false).await;
     assert_eq!(reports.len(), 1, "the busy one was left to a later claim");
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_asked_for_again_and_a_master_comes_with_its_instances() {
+    let mut ports = Ports::new();
+    ports.pages(vec![(at("delta"), page(Vec::new(), done("d2")))]);
+    let due = ["there", "gone", "no id"].map(|id| RejectedEvent::master_not_found(id.into()));
+    ports
+        .events
+        .expect_rejected_due()
+        .times(1)
+        .return_once(move |_, _| Ok(due.to_vec()));
+    ports
+        .reader
+        .expect_event()
+        .times(3)
+        .returning(|_, _, id| match id.as_str() {
+            "there" => Ok(Some(master("there"))),
+            "gone" => Ok(None),
+            _ => Err(PortError::new(FailureClass::InvalidInput, "invalid_id")),
+        });
+    ports
+        .reader
+        .expect_instances()
+        .withf(|_, _, id, asked| id.as_str() == "there" && *asked == window())
+        .times(1)
+        .returning(|_, _, _, _| Ok(vec![occurrence("o", "there")]));
+    let mut order = Sequence::new();
+    // Before the end: what a crash leaves undone is done again.
+    for expected in [
+        vec![],
+        vec![occurrence("o", "there"), master("there")],
+        vec![EventChange::Rejected(RejectedEvent::master_not_found(
+            "gone".into(),
+        ))],
+        vec![EventChange::Rejected(RejectedEvent::master_not_found(
+            "no id".into(),
+        ))],
+    ] {
+        let skipped = u64::from(matches!(expected[..], [EventChange::Rejected(_)]));
+        ports
+            .events
+            .expect_apply()
+            .withf(move |_, batch, _| {
+                batch.changes == expected
+                    && matches!(&batch.then, AfterPage::Checkpoint(PassPosition::Fetched(token)) if *token == cursor("d2"))
+            })
+            .times(1)
+            .in_sequence(&mut order)
+            .returning(move |_, _, _| Ok(Applied { skipped, ..Applied::default() }));
+    }
+    ports
+        .events
+        .expect_finish()
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    let connection = DueConnection {
+        has_rejected_due: true,
+        ..synced_connection()
+    };
+    assert_eq!(ports.run(connection).await[0].outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn a_master_whose_id_cannot_be_asked_for_does_not_fail_the_pass() {
+    let mut ports = Ports::new();
+    let orphan = vec![occurrence("O", "..")];
+    ports.pages(vec![(at("delta"), page(orphan.clone(), done("d2")))]);
+    ports
+        .events
+        .expect_unknown_masters()
+        .returning(|_, masters| Ok(masters.to_vec()));
+    ports
+        .reader
+        .expect_event()
+        .returning(|_, _, _| Err(PortError::new(FailureClass::InvalidInput, "invalid_id")));
+    ports
+        .events
+        .expect_apply()
+        .withf(move |_, batch, _| batch.changes == orphan)
+        .times(1)
+        .returning(|_, _, _| {
+            Ok(Applied {
+                skipped: 1,
+                ..Applied::default()
+            })
+        });
+    ports
+        .events
+        .expect_finish()
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    // It was asked for again.
+    let connection = DueConnection {
+        failure_count: 3,
+        ..synced_connection()
+    };
+    assert_eq!(ports.run(connection).await[0].outcome, Ok(()));
 }

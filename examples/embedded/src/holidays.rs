@@ -53,6 +53,7 @@ impl Holidays {
             refresh_token: None,
             expires_at: datetime!(9999-01-01 00:00 UTC),
             scopes: String::new(),
+            missing: Vec::new(),
         }
     }
 

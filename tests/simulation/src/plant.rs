@@ -10,6 +10,7 @@ use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{ConnectionId, EventId, PassId, TurnId, UserId, WorkerId};
 use calendar_domain::ports::{EventStore, SyncQueue};
 use calendar_domain::provider::CalendarProvider;
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::sync::{
     AfterPage, Applied, Claim, Lease, PageBatch, Pass, PassEnd, PassFailure, PassKind,
     PassPosition, SeriesCorrection, TouchedSeries, UnseenReport,
@@ -150,6 +151,14 @@ impl EventStore for Planted {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.insert((lease.owner, pass.id));
         Ok(applied)
+    }
+
+    async fn rejected_due(
+        &self,
+        connection: ConnectionId,
+        limit: u32,
+    ) -> PortResult<Vec<RejectedEvent>> {
+        self.events.rejected_due(connection, limit).await
     }
 
     async fn restart(
@@ -331,6 +340,14 @@ impl EventStore for CursorFirst {
             ..batch
         };
         self.0.apply(lease, rows, now).await
+    }
+
+    async fn rejected_due(
+        &self,
+        connection: ConnectionId,
+        limit: u32,
+    ) -> PortResult<Vec<RejectedEvent>> {
+        self.0.rejected_due(connection, limit).await
     }
 
     async fn restart(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use calendar_domain::account::{
-    AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, TokenGrant,
+    AccountIdentity, AuthorizationRequest, CalendarListing, ConnectSession, TokenGrant, TokenSet,
 };
 use calendar_domain::connection::{
     CalendarConnection, Connected, ConnectionChange, NewConnections,
@@ -19,6 +19,7 @@ use calendar_domain::ports::{
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::query::Listed;
+use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::subscription::{
     EndingSubscription, KnownSubscription, NewSubscription, Notification, Notified,
     ProviderSubscription, PushEndpoint, PushWork, RenewalsScheduled, SubscriptionCursor,
@@ -324,6 +325,21 @@ impl EventStore for Ports {
         )
     }
 
+    async fn rejected_due(
+        &self,
+        connection: ConnectionId,
+        limit: u32,
+    ) -> PortResult<Vec<RejectedEvent>> {
+        through!(
+            self,
+            Read,
+            "rejected_due",
+            short(connection),
+            self.real.events.rejected_due(connection, limit),
+            |due: &Vec<RejectedEvent>| due.len().to_string()
+        )
+    }
+
     async fn restart(
         &self,
         lease: &Lease,
@@ -516,6 +532,17 @@ impl ConnectionStore for Ports {
             short(id),
             self.real.connections.disconnect(user, id, now),
             ToString::to_string
+        )
+    }
+
+    async fn tokens(&self, lease: &Lease) -> PortResult<Vec<TokenSet>> {
+        through!(
+            self,
+            Read,
+            "tokens",
+            short(lease.account_id),
+            self.real.connections.tokens(lease),
+            |tokens: &Vec<TokenSet>| tokens.len().to_string()
         )
     }
 

@@ -70,6 +70,9 @@ pub(crate) struct ConnectionResponse {
     /// Whose calendar it is, where it is read as a delegate.
     delegate_email: Option<String>,
     status: names::ConnectionStatus,
+    /// What the sign-in does not grant although this calendar needs it. It is synced as long as the provider lets us;
+    /// connecting again, and agreeing, mends it.
+    missing_permission: Option<names::Permission>,
     /// How fresh the store is: when the last pass over the calendar ended. Holds within `window`.
     as_of: Option<Instant>,
     window: Option<WindowResponse>,
@@ -105,8 +108,8 @@ struct PushResponse {
 #[schema(as = Counts)]
 struct CountsResponse {
     events: u64,
-    /// Set aside because they could not be read, in the last full pass and since.
-    events_skipped: u32,
+    /// Set aside because they cannot be stored: `GET /v1/connections/{id}/rejected_events` lists them.
+    events_skipped: u64,
 }
 
 impl From<PushHealth> for PushResponse {
@@ -139,6 +142,7 @@ impl From<CalendarConnection> for ConnectionResponse {
             can_edit: connection.can_edit,
             delegate_email: connection.delegate_email,
             status: connection.status.into(),
+            missing_permission: connection.missing_permission.map(Into::into),
             as_of: last_synced_at,
             window: connection.window.map(Into::into),
             last_synced_at,

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use calendar_domain::api_key::MOST_API_KEYS;
 use calendar_domain::failure::{FailureClass, PortError};
-use calendar_domain::ids::{ConnectionId, SessionId, SubscriptionId, UserId};
+use calendar_domain::ids::{ConnectionId, RejectedEventId, SessionId, SubscriptionId, UserId};
 use calendar_domain::query::Listed;
 use calendar_domain::subscription::SubscriptionCursor;
 use calendar_domain::user::User;
@@ -22,6 +22,7 @@ use tracing::warn;
 use super::api_key::ApiKeyResponse;
 use super::connection::ConnectionResponse;
 use super::event_response::EventResponse;
+use super::rejected_event::RejectedEventResponse;
 use super::session::SessionEntryResponse;
 use super::subscription::SubscriptionResponse;
 use super::user::{UserResponse, gone};
@@ -38,8 +39,8 @@ const EVENTS: u32 = 25;
 
 /// Export all that is one's own
 ///
-/// One JSON object: `exported_at`, `user`, `sessions`, `api_keys`, `managed_users`, `connections`, `subscriptions`
-/// and `events` (series masters, instances and exceptions, each as a single event answers). It is streamed; one that
+/// One JSON object: `exported_at`, `user`, `sessions`, `api_keys`, `managed_users`, `connections`, `subscriptions`,
+/// `rejected_events` and `events` (series masters, instances and exceptions, each as a single event answers). It is streamed; one that
 /// broke off is not valid JSON. What changes meanwhile may be in it or not; it breaks off when a
 /// connection is ended. With a service key: `users:manage` and `events:read`; then `sessions` and `api_keys` are empty.
 #[utoipa::path(
@@ -115,6 +116,8 @@ enum Step {
     Connections(Option<ConnectionId>),
     /// Of the connection with this number, after this one.
     Subscriptions(usize, Option<SubscriptionCursor>),
+    /// Of the connection with this number, after the one with this id.
+    RejectedEvents(usize, Option<RejectedEventId>),
     /// Of the connection with this number, after the one with this provider's id.
     Events(usize, String),
     Done,
@@ -190,6 +193,21 @@ impl Export {
                         Some(next) => Step::Subscriptions(number, Some(next)),
                         None => Step::Subscriptions(number + 1, None),
                     };
+                }
+                None => self.end(&mut out, "rejected_events", Step::RejectedEvents(0, None)),
+            },
+            Step::RejectedEvents(number, after) => match self.connections.get(number) {
+                Some(connection) => {
+                    let page = ports
+                        .events
+                        .rejected(user, *connection, after, EVENTS)
+                        .await?;
+                    self.step = match page.next {
+                        Some(next) => Step::RejectedEvents(number, Some(next)),
+                        None => Step::RejectedEvents(number + 1, None),
+                    };
+                    let entries = page.items.into_iter().map(RejectedEventResponse::from);
+                    self.entries(&mut out, entries);
                 }
                 None => self.end(&mut out, "events", Step::Events(0, String::new())),
             },

@@ -12,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod oauth_callback;
 pub(crate) mod openapi;
+pub(crate) mod rejected_event;
 pub(crate) mod session;
 pub(crate) mod subscription;
 pub(crate) mod user;

@@ -106,6 +106,18 @@ fn read(query: &str) -> CallbackInput {
     input
 }
 
+/// The codes of a refusal that somebody can undo by agreeing, or by letting the user in.
+const NOT_GRANTED: [&str; 8] = [
+    "access_denied",
+    "admin_consent_required",
+    "consent_declined",
+    "consent_required",
+    "interaction_required",
+    "login_required",
+    "policy_blocks_access",
+    "user_disabled",
+];
+
 /// What to tell the user, or the application that the user comes from.
 struct Failure {
     status: StatusCode,
@@ -120,6 +132,13 @@ impl Failure {
             code: code.to_owned(),
             text,
         };
+        let not_granted = |code: &str| {
+            failure(
+                StatusCode::BAD_REQUEST,
+                code,
+                "The access was not granted. If your organisation requires it, an administrator has to agree first.",
+            )
+        };
         match error {
             CompleteConnectError::UnknownState => failure(
                 StatusCode::BAD_REQUEST,
@@ -127,14 +146,7 @@ impl Failure {
                 "This sign-in is unknown, was used already, or took too long.",
             ),
             CompleteConnectError::ProviderRefused { code, .. } => match code.as_str() {
-                "access_denied"
-                | "consent_required"
-                | "login_required"
-                | "interaction_required" => failure(
-                    StatusCode::BAD_REQUEST,
-                    code,
-                    "The access was not granted. If your organisation requires it, an administrator has to agree first.",
-                ),
+                code if NOT_GRANTED.contains(&code) => not_granted(code),
                 "server_error" | "temporarily_unavailable" => failure(
                     StatusCode::BAD_GATEWAY,
                     code,
@@ -167,6 +179,9 @@ impl Failure {
                 "This provider is not available here any more.",
             ),
             CompleteConnectError::Port { source, .. } => match source.class {
+                FailureClass::Authentication if NOT_GRANTED.contains(&source.code.as_str()) => {
+                    not_granted(&source.code)
+                }
                 FailureClass::Retryable | FailureClass::RateLimited => failure(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "temporarily_unavailable",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::macros::datetime;
 
 use crate::support::contract::{Operation, operations, resolved};
-use crate::support::{Answer, App, PASSWORD, connection, id, single, subscription};
+use crate::support::{Answer, App, PASSWORD, connection, id, rejected, single, subscription};
 
 const JSON: Option<&str> = Some("application/json");
 
@@ -24,6 +24,7 @@ async fn app() -> App {
         connection(eve, 600),
     ];
     *app.world.events.lock().unwrap() = vec![single(10, 500), single(11, 500), single(20, 600)];
+    *app.world.rejected.lock().unwrap() = vec![rejected(30, 500), rejected(31, 500)];
     *app.world.subscriptions.lock().unwrap() = vec![subscription(10, 500), subscription(11, 500)];
     let sign_in = json!({"email": "ada@example.com", "password": PASSWORD});
     assert_eq!(app.post("/v1/sessions", &sign_in).await.status, 201);
@@ -430,7 +431,7 @@ async fn with_a_cursor_of_something_else() {
             refused(&answer, list.id(), 400, "invalid_cursor");
         }
     }
-    assert!(cursors.len() > 6, "{cursors:?}");
+    assert!(cursors.len() > 7, "{cursors:?}");
     for list in &lists {
         for bad in ["", "x", "%00", "AAAA", "../..", "%F0%9F%98%80"] {
             let answer = call(&app, list, &format!("?cursor={bad}"), String::new()).await;

@@ -176,6 +176,19 @@ async fn failures_on_the_way_have_a_page_each() {
         assert_page(&answer, status);
         assert!(answer.text.contains(code) && !answer.text.contains("provider_code"));
     }
+    // Entra may say it only when the code is exchanged.
+    for (told, shown) in [
+        ("admin_consent_required", "admin_consent_required"),
+        ("policy_blocks_access", "an administrator has to agree"),
+        ("unauthorized", "code_rejected"),
+    ] {
+        *app.world.provider_failure.lock().unwrap() = Some(FailureClass::Authentication);
+        *app.world.provider_code.lock().unwrap() = Some(told);
+        let state = begin(&app, json!({})).await;
+        let answer = callback(&app, &format!("code=c&state={state}")).await;
+        assert_page(&answer, 400);
+        assert!(answer.text.contains(shown), "{told}: {}", answer.text);
+    }
     *app.world.provider_failure.lock().unwrap() = None;
 
     let state = begin(&app, json!({})).await;

@@ -34,6 +34,7 @@ async fn a_database_that_is_away_is_a_503_and_recovers() {
         app.call("DELETE", &one).await,
         app.call("POST", &format!("{one}/sync")).await,
         app.get(&format!("{one}/subscriptions")).await,
+        app.get(&format!("{one}/rejected_events")).await,
         app.raw(
             "POST",
             "/webhooks/microsoft",

@@ -198,6 +198,7 @@ async fn a_connection_is_changed_synced_and_removed_by_its_user_only() {
         app.call("DELETE", &path).await,
         app.call("POST", &sync).await,
         app.get(&format!("{path}/subscriptions")).await,
+        app.get(&format!("{path}/rejected_events")).await,
         app.get(&format!("/v1/events?connection_id={}", id(500)))
             .await,
     ] {

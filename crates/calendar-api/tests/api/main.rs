@@ -8,6 +8,7 @@ mod contract;
 mod export;
 mod failures;
 mod flows;
+mod rejected_events;
 mod service_keys;
 mod shapes;
 mod subscriptions;

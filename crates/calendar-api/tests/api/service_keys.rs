@@ -40,6 +40,11 @@ const ENDPOINTS: &[(&str, &str, &[&[&str]])] = &[
         "/v1/connections/{id}/subscriptions",
         &[&["connections:manage"], &["events:read"]],
     ),
+    (
+        "GET",
+        "/v1/connections/{id}/rejected_events",
+        &[&["events:read"]],
+    ),
     ("GET", "/v1/events", &[&["events:read"]]),
     ("GET", "/v1/events/{id}", &[&["events:read"]]),
     ("GET", "/v1/sessions", &[]),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use crate::account::{ConnectSession, TokenGrant};
+use crate::account::{ConnectSession, TokenGrant, TokenSet};
 use crate::connection::{CalendarConnection, Connected, ConnectionChange, NewConnections};
 use crate::failure::PortResult;
 use crate::ids::{ConnectionId, UserId};
@@ -70,8 +70,13 @@ pub trait ConnectionStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<bool>;
 
+    /// The tokens that the connections of the leased account hold, those that open, each once, what lives longest
+    /// first. MUST refuse a stale lease.
+    async fn tokens(&self, lease: &Lease) -> PortResult<Vec<TokenSet>>;
+
     /// Stores a refreshed grant on all connections of the leased account, in one statement; keeps
-    /// the old refresh token where the grant has none. MUST refuse a stale lease.
+    /// the old refresh token where the grant has none, and what is known of missing permissions where it does not
+    /// say. MUST refuse a stale lease.
     async fn store_grant(
         &self,
         lease: &Lease,

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use crate::event::ProviderEventId;
 use crate::failure::PortResult;
-use crate::ids::{ConnectionId, EventId, UserId};
+use crate::ids::{ConnectionId, EventId, RejectedEventId, UserId};
 use crate::query::{EventCursor, EventQuery, Listed, StoredEvent};
+use crate::rejected::{RejectedEvent, StoredRejectedEvent};
 use crate::sync::{
     Applied, Lease, PageBatch, Pass, PassEnd, SeriesCorrection, TouchedSeries, UnseenReport,
 };
@@ -24,14 +25,23 @@ pub trait EventStore: Send + Sync {
         masters: &[ProviderEventId],
     ) -> PortResult<Vec<ProviderEventId>>;
 
-    /// Stores one page: upserts by [`crate::plan`], tombstones, what was seen, and what is to happen
-    /// next. A row is written only when its version differs or when it was a tombstone.
+    /// Stores one page: upserts by [`crate::plan`], tombstones, what is set aside, what was seen, and what is to
+    /// happen next. A row is written only when its version differs or when it was a tombstone.
     async fn apply(
         &self,
         lease: &Lease,
         batch: PageBatch,
         now: OffsetDateTime,
     ) -> PortResult<Applied>;
+
+    /// What is set aside and may be had now, at most `limit`, each with its reason and without its raw form:
+    /// masters that were not there ([`RejectedEvent::MASTER_TRIES`]), and what another version of the mapping
+    /// refused.
+    async fn rejected_due(
+        &self,
+        connection: ConnectionId,
+        limit: u32,
+    ) -> PortResult<Vec<RejectedEvent>>;
 
     /// The series that the pass has seen anything of (the master or an instance), at most `limit`,
     /// by the master's id, after `after`.
@@ -65,7 +75,8 @@ pub trait EventStore: Send + Sync {
         now: OffsetDateTime,
     ) -> PortResult<()>;
 
-    /// Ends a pass: the unseen, the sync token and its window, when the next is due. Returns how many
+    /// Ends a pass: the unseen (a full pass that removes them sets nothing aside any longer that it did not
+    /// see), the sync token and its window, when the next is due. Returns how many
     /// rows were removed.
     async fn finish(
         &self,
@@ -95,6 +106,15 @@ pub trait EventReader: Send + Sync {
         after: String,
         limit: u32,
     ) -> PortResult<Listed<StoredEvent, String>>;
+
+    /// A connection's events that are set aside, by their id, at most `limit`, after the one with id `after`.
+    async fn rejected(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        after: Option<RejectedEventId>,
+        limit: u32,
+    ) -> PortResult<Listed<StoredRejectedEvent, RejectedEventId>>;
 
     /// One event; a tombstone too.
     async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>>;

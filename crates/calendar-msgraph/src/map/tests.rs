@@ -75,16 +75,22 @@ fn stub(id: &str, master: &str, start: &str, end: &str) -> Value {
     })
 }
 
-fn map_page(entries: &[Value], occurrences: Occurrences) -> (Vec<EventChange>, usize) {
+fn map_page(entries: &[Value], occurrences: Occurrences) -> Vec<EventChange> {
     let text = serde_json::to_string(entries).unwrap();
     let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
     Mapper::default().page(&raw, occurrences)
 }
 
 fn map_one(changes: Value) -> EventChange {
-    map_page(&[meeting(changes)], Occurrences::AsOccurrence)
-        .0
-        .remove(0)
+    map_page(&[meeting(changes)], Occurrences::AsOccurrence).remove(0)
+}
+
+/// Why an entry was set aside; `None` where it was not.
+fn reason(change: &EventChange) -> Option<&str> {
+    match change {
+        EventChange::Rejected(rejected) => Some(&rejected.reason),
+        _ => None,
+    }
 }
 
 fn event(changes: Value) -> ProviderEvent {
@@ -277,17 +283,17 @@ fn when_a_timed_event_is() {
         (
             at("2026-01-05T09:00:00", "UTC"),
             at("2026-01-05T08:00:00", "UTC"),
-            Ok((nine, nine)),
+            Err("end_before_start"),
         ),
         (
             at("2026-01-05T09:00:00", "UTC"),
             Value::Null,
-            Ok((nine, nine)),
+            Err("end_missing"),
         ),
         (
             at("2026-01-05T09:00:00", "UTC"),
             at("never", "UTC"),
-            Ok((nine, nine)),
+            Err("end_unreadable"),
         ),
         (
             at("2026-01-05T09:00:00", "UTC"),
@@ -302,12 +308,12 @@ fn when_a_timed_event_is() {
         ),
         (
             at("2026-01-05T09:00:00", "tzone://Microsoft/Custom"),
-            Value::Null,
+            at("2026-01-05T10:00:00", "UTC"),
             Err("start_unreadable"),
         ),
         (
             at("2026-13-05T09:00:00", "UTC"),
-            Value::Null,
+            at("2026-01-05T10:00:00", "UTC"),
             Err("start_unreadable"),
         ),
         (
@@ -326,8 +332,10 @@ fn when_a_timed_event_is() {
             (EventChange::Event(event), Ok((start, end))) => {
                 assert_eq!(event.span, EventSpan::Timed { start, end });
             }
-            (EventChange::Rejected { id, reason }, Err(expected)) => {
+            (EventChange::Rejected(rejected), Err(expected)) => {
+                let RejectedEvent { id, reason, raw } = rejected;
                 assert_eq!((id.as_str(), reason.as_str()), ("AAMk=", expected));
+                assert_eq!(raw.unwrap()["subject"], "Planning", "as it came");
             }
             (change, expected) => panic!("{change:?} instead of {expected:?}"),
         }
@@ -350,11 +358,6 @@ fn all_day_events_are_dates_whatever_the_zone() {
         (
             "2026-01-05T00:00:00",
             "2026-01-05T00:00:00",
-            (date!(2026 - 01 - 05), date!(2026 - 01 - 06)),
-        ),
-        (
-            "2026-01-05T00:00:00",
-            "2026-01-01T00:00:00",
             (date!(2026 - 01 - 05), date!(2026 - 01 - 06)),
         ),
         (
@@ -383,6 +386,20 @@ fn all_day_events_are_dates_whatever_the_zone() {
                 "{start}"
             );
         }
+    }
+}
+
+#[test]
+fn an_all_day_event_without_an_end_is_set_aside() {
+    let start = json!({"dateTime": "2026-01-05T00:00:00", "timeZone": "UTC"});
+    for (end, expected) in [
+        (json!("2026-01-04T00:00:00"), "end_before_start"),
+        (json!("soon"), "end_unreadable"),
+        (Value::Null, "end_missing"),
+    ] {
+        let end = json!({"dateTime": end, "timeZone": "UTC"});
+        let change = map_one(json!({"isAllDay": true, "start": start, "end": end}));
+        assert_eq!(reason(&change), Some(expected));
     }
 }
 

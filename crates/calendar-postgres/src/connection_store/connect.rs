@@ -146,8 +146,8 @@ async fn upsert_account(
             WHERE u.id = $2 FOR KEY SHARE OF o
         )
         INSERT INTO calendar_accounts AS a (id, user_id, provider, tenant_id, provider_user_id, email,
-            display_name, granted_scopes, push_due_at, created_at, updated_at)
-        SELECT $1, u.id, $3::text::calendar_provider, $4, $5, $6, $7, $8, $9, $9, $9
+            display_name, granted_scopes, missing_permissions, push_due_at, created_at, updated_at)
+        SELECT $1, u.id, $3::text::calendar_provider, $4, $5, $6, $7, $8, $10, $9, $9, $9
         FROM users AS u WHERE u.id = $2 AND u.deleted_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM owner WHERE deleted_at IS NOT NULL)
         FOR KEY SHARE OF u
@@ -156,6 +156,8 @@ async fn upsert_account(
             display_name = coalesce(excluded.display_name, a.display_name),
             granted_scopes = CASE WHEN excluded.granted_scopes = '' THEN a.granted_scopes
                 ELSE excluded.granted_scopes END,
+            missing_permissions = CASE WHEN excluded.granted_scopes = '' THEN a.missing_permissions
+                ELSE excluded.missing_permissions END,
             needs_reauth_reason = NULL, deleted_at = NULL, updated_at = excluded.updated_at,
             -- The first calendar of its own, or a sign-in after which the provider may grant what it refused.
             push_due_at = excluded.push_due_at, push_failure_count = 0, push_error_code = NULL,
@@ -173,6 +175,7 @@ async fn upsert_account(
         .bind::<Nullable<Text>, _>(new.identity.display_name.as_deref().map(shown))
         .bind::<Text, _>(new.grant.scopes.replace('\0', ""))
         .bind::<Timestamptz, _>(now)
+        .bind::<Array<Text>, _>(super::missing(&new.grant))
         .row(connection)
         .await?;
     let gone = || PgError::from(PortError::new(FailureClass::Permanent, "user_not_found"));
@@ -366,7 +369,7 @@ async fn write_states(
             pass_cursor = NULL, pass_sync_token = NULL, pass_window_start = NULL,
             pass_window_end = NULL, pass_started_at = NULL, pass_pages = 0,
             pass_touched_series = false, removal_held = false, failure_count = 0, push_look = NULL,
-            last_error_code = NULL, last_error_at = NULL, events_skipped = 0,
+            last_error_code = NULL, last_error_at = NULL,
             updated_at = excluded.updated_at";
     Statement::new(reset)
         .bind::<SqlUuid, _>(account)

@@ -3,10 +3,10 @@
 use calendar_domain::event::ProviderEventId;
 use calendar_domain::ids::ConnectionId;
 use calendar_domain::sync::{
-    AfterPage, Applied, Lease, Pass, PassEnd, PassKind, PassPosition, Unseen, UnseenReport,
+    AfterPage, Lease, Pass, PassEnd, PassKind, PassPosition, Unseen, UnseenReport,
 };
 use diesel::sql_types::{
-    Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::AsyncPgConnection;
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ use crate::fence::{Count, bind_fence, fence};
 use crate::statement::{Running, Statement};
 
 /// `$7` now, `$8` kind, `$9` and `$10` window, `$11` cursor, `$12` sync token, `$13` touched series,
-/// `$14` skipped.
+/// `$14` what is set aside no longer.
 const CHECKPOINT: &str = concat!(
     "WITH ",
     fence!(),
@@ -25,18 +25,20 @@ const CHECKPOINT: &str = concat!(
         UPDATE calendar_sync_states AS s SET
             pass_started_at = CASE WHEN s.pass_id = $5 THEN s.pass_started_at ELSE $7 END,
             pass_pages = CASE WHEN s.pass_id = $5 THEN s.pass_pages ELSE 0 END + 1,
-            events_skipped = CASE WHEN s.pass_id = $5 OR $8 = 'DELTA' THEN s.events_skipped ELSE 0 END + $14,
             pass_id = $5, pass_kind = $8::text::sync_pass_kind, pass_window_start = $9,
             pass_window_end = $10, pass_cursor = $11, pass_sync_token = $12,
             pass_touched_series = $13, updated_at = $7
         FROM fence WHERE s.connection_id = fence.connection_id
         RETURNING 1
+    ), rejected AS (
+        DELETE FROM calendar_rejected_events AS r USING fence
+        WHERE r.calendar_connection_id = fence.connection_id AND r.provider_event_id = ANY ($14)
     )
     SELECT count(*) AS count FROM state"
 );
 
 /// `$7` now, `$8` requests at the claim, `$9` next due, `$10` whether the pass is full, `$11` and
-/// `$12` its window, `$13` held, `$14` skipped, `$15` sync token, `$16` look
+/// `$12` its window, `$13` held, `$14` what is set aside no longer, `$15` sync token, `$16` look
 /// after a push.
 const FINISH: &str = concat!(
     "WITH ",
@@ -48,7 +50,6 @@ const FINISH: &str = concat!(
             window_end = CASE WHEN $10 THEN $12 ELSE s.window_end END,
             last_full_sync_at = CASE WHEN $10 THEN $7 ELSE s.last_full_sync_at END,
             removal_held = CASE WHEN $10 THEN $13 ELSE s.removal_held END,
-            events_skipped = CASE WHEN s.pass_id = $5 OR NOT $10 THEN s.events_skipped ELSE 0 END + $14,
             pass_id = NULL, pass_kind = NULL, pass_cursor = NULL, pass_sync_token = NULL,
             pass_window_start = NULL, pass_window_end = NULL, pass_started_at = NULL,
             pass_pages = 0, pass_touched_series = false, failure_count = 0,
@@ -64,6 +65,10 @@ const FINISH: &str = concat!(
     ), seen AS (
         DELETE FROM sync_pass_seen AS p USING fence
         WHERE p.calendar_connection_id = fence.connection_id
+    ), rejected AS (
+        DELETE FROM calendar_rejected_events AS r USING fence
+        WHERE r.calendar_connection_id = fence.connection_id
+          AND (r.provider_event_id = ANY ($14) OR ($10 AND NOT $13 AND r.pass_id <> $5))
     )
     SELECT count(*) AS count FROM state"
 );
@@ -224,6 +229,14 @@ pub(super) fn sweeps(then: &AfterPage) -> bool {
     )
 }
 
+/// What a page's transaction has written, as far as it matters for the state.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Written<'a> {
+    pub(super) touched_series: bool,
+    /// What is set aside no longer.
+    pub(super) resolved: &'a [String],
+}
+
 /// Moves the checkpoint, or ends the pass: one statement, which checks the fence itself.
 pub(super) fn settle<'c>(
     connection: &'c mut AsyncPgConnection,
@@ -231,10 +244,9 @@ pub(super) fn settle<'c>(
     id: ConnectionId,
     pass: &'c Pass,
     then: &'c AfterPage,
-    applied: &Applied,
+    written: Written<'c>,
     now: OffsetDateTime,
 ) -> Running<'c, ()> {
-    let skipped = i32::try_from(applied.skipped).unwrap_or(i32::MAX);
     let statement = match then {
         AfterPage::Checkpoint(position) => {
             let (cursor, sync_token) = match position {
@@ -249,8 +261,8 @@ pub(super) fn settle<'c>(
                 .bind::<Timestamptz, _>(pass.window.end)
                 .bind::<Nullable<Text>, _>(cursor)
                 .bind::<Nullable<Text>, _>(sync_token)
-                .bind::<Bool, _>(pass.touched_series || applied.touched_series)
-                .bind::<Integer, _>(skipped)
+                .bind::<Bool, _>(pass.touched_series || written.touched_series)
+                .bind::<Array<Text>, _>(written.resolved)
         }
         AfterPage::Finish(end) => bind_fence(Statement::new(FINISH), lease, id, Some(pass))
             .bind::<Timestamptz, _>(now)
@@ -260,7 +272,7 @@ pub(super) fn settle<'c>(
             .bind::<Timestamptz, _>(pass.window.start)
             .bind::<Timestamptz, _>(pass.window.end)
             .bind::<Bool, _>(end.unseen == Unseen::Hold)
-            .bind::<Integer, _>(skipped)
+            .bind::<Array<Text>, _>(written.resolved)
             .bind::<Text, _>(&end.sync_token.0)
             .bind::<Nullable<SmallInt>, _>(end.push_look.map(look_number)),
     };

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use calendar_domain::account::{CalendarChoice, ConnectSession, StoredTokens};
+use calendar_domain::account::{
+    CalendarChoice, ConnectSession, Permission, StoredTokens, TokenGrant, TokenSet,
+};
 use calendar_domain::connection::{ConnectionChange, ConnectionStatus};
 use calendar_domain::failure::FailureClass;
 use calendar_domain::ids::{ConnectSessionId, ConnectionId};
 use calendar_domain::ports::{ConnectSessionStore as _, ConnectionStore as _, SyncQueue as _};
 use calendar_domain::provider::CalendarProvider;
-use calendar_domain::sync::{Mailbox, PassFailure};
+use calendar_domain::sync::{Lease, Mailbox, PassFailure};
 use calendar_postgres::PgConnectSessionStore;
 use secrecy::ExposeSecret as _;
 use time::Duration;
@@ -542,4 +544,128 @@ async fn an_oauth_round_trip_is_good_once() {
         store.consume([8; 32], NOW).await.unwrap().is_none(),
         "unknown"
     );
+}
+
+#[tokio::test]
+async fn the_tokens_of_an_account_are_read_under_its_lease() {
+    let world = World::new().await;
+    let user = world.user("ada@example.com").await;
+    let ids = world
+        .connect(user, "ada", &["main", "other"])
+        .await
+        .connection_ids;
+    let lease = world.claim().await.unwrap().lease;
+    let secrets = async || -> Vec<(String, String)> {
+        let tokens = world.connections.tokens(&lease).await.unwrap();
+        let secret = |tokens: TokenSet| {
+            let refresh = tokens.refresh_token.unwrap();
+            (
+                tokens.access_token.expose_secret().to_owned(),
+                refresh.expose_secret().to_owned(),
+            )
+        };
+        tokens.into_iter().map(secret).collect()
+    };
+    let pair = |access: &str, refresh: &str| (access.to_owned(), refresh.to_owned());
+    assert_eq!(secrets().await, [pair("access-1", "refresh-1")], "once");
+    // One row has newer ones, one holds nothing that opens.
+    world
+        .connections
+        .store_grant(&lease, grant("access-2", Some("refresh-2")), NOW)
+        .await
+        .unwrap();
+    let spoil = format!(
+        "UPDATE calendar_connections SET access_token = 'plain' WHERE id = '{}'",
+        ids[0]
+    );
+    world.sql.batch_execute(&spoil).await.unwrap();
+    assert_eq!(secrets().await, [pair("access-2", "refresh-2")]);
+    world
+        .sql
+        .batch_execute("UPDATE calendar_connections SET access_token = NULL")
+        .await
+        .unwrap();
+    assert_eq!(secrets().await, []);
+    let stale = Lease {
+        fence: lease.fence - 1,
+        ..lease
+    };
+    assert_eq!(code(world.connections.tokens(&stale).await), "lease_lost");
+}
+
+#[tokio::test]
+async fn what_a_grant_lacks_shows_on_the_connections_that_need_it() {
+    let world = World::new().await;
+    let user = world.user("ada@example.com").await;
+    let own = world.connect(user, "ada", &["main"]).await.connection_ids[0];
+    let mut new = new_connections(user, "ada", &["boss's"]);
+    new.mailbox = Mailbox::Delegate("boss@example.com".to_owned());
+    let delegated = world.connections.connect(new, NOW).await.unwrap();
+    let missing = async || {
+        let mut missing = Vec::new();
+        for id in [own, delegated.connection_ids[0]] {
+            let shown = world.connections.get(user, id).await.unwrap().unwrap();
+            assert_eq!(shown.status, ConnectionStatus::Syncing, "reads go on");
+            missing.push(shown.missing_permission);
+        }
+        missing
+    };
+    assert_eq!(missing().await, [None, None]);
+    let lease = world.claim().await.unwrap().lease;
+    let refreshed = async |scopes: &str, missing: Vec<Permission>| {
+        let grant = TokenGrant {
+            scopes: scopes.to_owned(),
+            missing,
+            ..grant("access-2", None)
+        };
+        let stored = world.connections.store_grant(&lease, grant, NOW).await;
+        stored.unwrap();
+    };
+    let shared = Permission::ReadSharedCalendars;
+    refreshed("Calendars.Read", vec![shared]).await;
+    assert_eq!(missing().await, [None, Some(shared)]);
+    // An answer that does not say changes nothing.
+    refreshed("", Vec::new()).await;
+    assert_eq!(missing().await, [None, Some(shared)]);
+    refreshed("openid", vec![shared, Permission::ReadCalendars]).await;
+    assert_eq!(
+        missing().await,
+        [Some(Permission::ReadCalendars), Some(shared)]
+    );
+    // The user agrees after all.
+    world.connect(user, "ada", &["main"]).await;
+    assert_eq!(missing().await, [None, None]);
+}
+
+#[tokio::test]
+async fn signing_in_as_somebody_else_leaves_the_account_as_it_is() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    synced.full(vec![single("one", 3)]).await;
+    world
+        .connections
+        .need_reauth(&synced.lease, "grant_revoked", NOW)
+        .await
+        .unwrap();
+    world.queue.release(&synced.lease).await.unwrap();
+    let row = "SELECT access_token || refresh_token || account_id || sync_token || calendar_id
+        FROM calendar_connections WHERE calendar_id = 'main'";
+    let before = world.text(row).await;
+    // Another mailbox, one of whose calendars has the same id.
+    let mut other = new_connections(synced.user, "bob", &["bobs", "main"]);
+    other.grant = grant("access-bob", Some("refresh-bob"));
+    let connected = world.connections.connect(other, NOW).await.unwrap();
+    assert_eq!(connected.refused, ["main"]);
+    assert_eq!(world.text(row).await, before);
+    let shown = world
+        .connections
+        .get(synced.user, synced.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(shown.status, ConnectionStatus::NeedsReauth);
+    assert_eq!(shown.account_email.as_deref(), Some("ada@example.com"));
+    let claim = world.claim().await.unwrap();
+    assert_eq!(claim.account.identity.provider_user_id, "bob");
+    assert_eq!(claim.connections.len(), 1);
 }

@@ -21,6 +21,7 @@ mod pushed_claims;
 mod pushes;
 mod queue;
 mod reading;
+mod rejected;
 mod series;
 mod subscriptions;
 mod support;

@@ -30,11 +30,13 @@ const CONNECTIONS: &str = "
         ('unpushed', 'unpushed', 't', true), ('busy', 'busy', 't', true)
     ) AS c (account, name, token, is_connected) ON c.account = a.provider_user_id;
     INSERT INTO calendar_sync_states (connection_id, account_id, due_at, is_paused, failure_count,
-        last_error_code, last_error_at, window_start, window_end, events_skipped)
+        last_error_code, last_error_at, window_start, window_end)
     SELECT id, account_id, CASE WHEN calendar_id IN ('connected', 'busy', 'needs_reauth')
             THEN timestamptz '2026-03-02 11:58Z' ELSE timestamptz '2026-03-02 11:59:30Z' END,
-        calendar_id = 'paused', (calendar_id = 'failing')::int, 'http_503', now(), now(), now(), 2
+        calendar_id = 'paused', (calendar_id = 'failing')::int, 'http_503', now(), now(), now()
     FROM calendar_connections;
+    INSERT INTO calendar_rejected_events (calendar_connection_id, provider_event_id, reason, mapper_version, pass_id)
+    SELECT id, event, 'end_missing', 1, id FROM calendar_connections, (VALUES ('a'), ('b')) AS events (event);
     INSERT INTO webhook_subscriptions (calendar_connection_id, account_id, provider, subscription_id,
         resource_path, expiration_datetime, client_state, notification_url, is_active)
     SELECT id, account_id, 'MICROSOFT', calendar_id, 'me/events', timestamptz '2026-03-05Z', 's', 'https://x',

@@ -289,6 +289,7 @@ pub(crate) fn grant(access: &str, refresh: Option<&str>) -> TokenGrant {
         refresh_token: refresh.map(|token| token.to_owned().into()),
         expires_at: datetime!(2026-03-02 13:00 UTC),
         scopes: "Calendars.Read offline_access".to_owned(),
+        missing: Vec::new(),
     }
 }
 

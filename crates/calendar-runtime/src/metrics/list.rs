@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Counter,
         &["provider", "change"],
         At::Worker,
-        "rows of events written: created, updated, deleted",
+        "rows of events written: created, updated, deleted; ignored (removals of what is not there)",
     ),
     metric(
         "calendar_renewals_total",

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 pub(crate) use samples::{
-    all_day, connection, id, master, occurrence, single, state_of, subscription,
+    all_day, connection, id, master, occurrence, rejected, single, state_of, subscription,
 };
 pub(crate) use world::World;
 

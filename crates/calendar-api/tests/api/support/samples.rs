@@ -9,6 +9,7 @@ use calendar_domain::ids::UserId;
 use calendar_domain::provider::CalendarProvider;
 use calendar_domain::query::{StoredEvent, StoredRecurrence};
 use calendar_domain::recurrence::{Frequency, MonthDayType, RecurrenceColumns, RecurrenceEndType};
+use calendar_domain::rejected::StoredRejectedEvent;
 use calendar_domain::subscription::{PushHealth, WebhookSubscription};
 use calendar_domain::sync::SyncWindow;
 use serde_json::json;
@@ -34,6 +35,7 @@ pub(crate) fn connection(user_id: UserId, number: u128) -> CalendarConnection {
         can_edit: true,
         delegate_email: None,
         status: ConnectionStatus::Connected,
+        missing_permission: None,
         push: PushHealth::Off,
         last_synced_at: Some(datetime!(2026-01-05 08:59:30.5 UTC)),
         window: Some(SyncWindow {
@@ -46,6 +48,20 @@ pub(crate) fn connection(user_id: UserId, number: u128) -> CalendarConnection {
         event_count: 42,
         created_at: datetime!(2026-01-01 00:00 UTC),
         updated_at: datetime!(2026-01-05 08:59:30 UTC),
+    }
+}
+
+/// An event that ends before it starts; the provider calls it `rejected-<number>`.
+pub(crate) fn rejected(number: u128, connection: u128) -> StoredRejectedEvent {
+    StoredRejectedEvent {
+        id: id(number).into(),
+        connection_id: id(connection).into(),
+        provider_event_id: format!("rejected-{number}"),
+        reason: "end_before_start".into(),
+        raw: Some(json!({"id": format!("rejected-{number}"), "subject": "Backwards"})),
+        attempts: 3,
+        first_seen_at: datetime!(2026-01-02 09:00 UTC),
+        last_seen_at: datetime!(2026-01-05 08:00 UTC),
     }
 }
 

@@ -20,7 +20,8 @@ use calendar_domain::connection::{
 use calendar_domain::event::{EventChange, ProviderEventId};
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::{
-    ApiKeyId, ConnectionId, EventId, SessionId, SubscriptionId, TurnId, UserId, WorkerId,
+    ApiKeyId, ConnectionId, EventId, RejectedEventId, SessionId, SubscriptionId, TurnId, UserId,
+    WorkerId,
 };
 use calendar_domain::overview::Overview;
 use calendar_domain::ports::{
@@ -30,6 +31,7 @@ use calendar_domain::ports::{
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::query::{EventCursor, EventQuery, Listed, StoredEvent};
+use calendar_domain::rejected::StoredRejectedEvent;
 use calendar_domain::subscription::{
     EndingSubscription, KnownSubscription, NewSubscription, Notification, Notified,
     ProviderSubscription, PushEndpoint, PushSignal, PushWork, RenewalsScheduled,
@@ -58,6 +60,7 @@ pub(crate) struct World {
     pub(crate) round_trips: Mutex<HashMap<[u8; 32], ConnectSession>>,
     pub(crate) connections: Mutex<Vec<CalendarConnection>>,
     pub(crate) events: Mutex<Vec<StoredEvent>>,
+    pub(crate) rejected: Mutex<Vec<StoredRejectedEvent>>,
     pub(crate) last_query: Mutex<Option<EventQuery>>,
     pub(crate) synced: Mutex<Vec<ConnectionId>>,
     pub(crate) refuse: Mutex<Vec<String>>,
@@ -65,6 +68,8 @@ pub(crate) struct World {
     pub(crate) failure: Mutex<Option<FailureClass>>,
     /// The provider fails like this.
     pub(crate) provider_failure: Mutex<Option<FailureClass>>,
+    /// With this code.
+    pub(crate) provider_code: Mutex<Option<&'static str>>,
     pub(crate) calendars: Mutex<Vec<CalendarListing>>,
     pub(crate) panics: AtomicBool,
     pub(crate) not_migrated: AtomicBool,
@@ -102,7 +107,10 @@ impl World {
 
     fn provider(&self) -> PortResult<()> {
         match *self.provider_failure.lock().unwrap() {
-            Some(class) => Err(PortError::new(class, "provider_code")),
+            Some(class) => {
+                let code = *self.provider_code.lock().unwrap();
+                Err(PortError::new(class, code.unwrap_or("provider_code")))
+            }
             None => Ok(()),
         }
     }
@@ -531,6 +539,10 @@ impl ConnectionStore for World {
         Ok(connections.len() < before)
     }
 
+    async fn tokens(&self, _: &Lease) -> PortResult<Vec<TokenSet>> {
+        unreachable!("the API refreshes no tokens")
+    }
+
     async fn store_grant(&self, _: &Lease, _: TokenGrant, _: OffsetDateTime) -> PortResult<()> {
         unreachable!("the API refreshes no tokens")
     }
@@ -858,6 +870,23 @@ impl EventReader for World {
         })
     }
 
+    async fn rejected(
+        &self,
+        _: UserId,
+        connection: ConnectionId,
+        after: Option<RejectedEventId>,
+        limit: u32,
+    ) -> PortResult<Listed<StoredRejectedEvent, RejectedEventId>> {
+        self.database()?;
+        let mut items = self.rejected.lock().unwrap().clone();
+        items.retain(|item| item.connection_id == connection);
+        items.retain(|item| after.is_none_or(|after| item.id > after));
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().map(|item| item.id).filter(|_| more);
+        Ok(Listed { items, next })
+    }
+
     async fn get(&self, user: UserId, id: EventId) -> PortResult<Option<StoredEvent>> {
         self.database()?;
         let events = self.events.lock().unwrap();
@@ -895,6 +924,7 @@ impl Authorizer for World {
             refresh_token: Some("refresh".into()),
             expires_at: datetime!(2026-01-05 10:00 UTC),
             scopes: String::new(),
+            missing: Vec::new(),
         })
     }
 

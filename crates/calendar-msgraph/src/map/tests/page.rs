@@ -15,12 +15,70 @@ fn one_bad_entry_does_not_spoil_the_page() {
         json!(null),
         meeting(json!({"id": "A"})),
     ];
-    let (changes, without_id) = map_page(&entries, Occurrences::AsOccurrence);
-    assert_eq!(without_id, 5);
-    let ids: Vec<&str> = changes.iter().map(|change| change.id().as_str()).collect();
-    assert_eq!(ids, ["a", "b", "c", "A"]);
-    assert!(matches!(&changes[1], EventChange::Rejected { reason, .. } if reason == "unreadable"));
+    let changes = map_page(&entries, Occurrences::AsOccurrence);
+    let without_id = changes
+        .iter()
+        .filter(|change| reason(change) == Some("id_missing"));
+    let without_id: Vec<&str> = without_id.map(|change| change.id().as_str()).collect();
+    assert_eq!(without_id.len(), 5);
+    let mut with_id = changes.iter().map(|change| change.id().as_str());
+    assert!(
+        with_id.by_ref().take(3).eq(["a", "b", "c"]) && with_id.next_back() == Some("A"),
+        "{changes:?}"
+    );
+    assert_eq!(reason(&changes[1]), Some("unreadable"));
     assert_eq!(changes[2], EventChange::Removed(ProviderEventId::from("c")));
+}
+
+/// A rule that we cannot express is kept raw; what is none is set aside, whatever occurrences there are.
+#[test]
+fn a_recurrence_that_is_none_is_set_aside_and_one_that_is_new_is_kept() {
+    let range = json!({"type": "numbered", "startDate": "2026-01-05", "endDate": "0001-01-01",
+        "numberOfOccurrences": 5});
+    let daily = json!({"type": "daily", "interval": 1});
+    let with = |pattern: &Value, range: &Value| {
+        map_one(json!({"type": "seriesMaster", "recurrence": {"pattern": pattern, "range": range}}))
+    };
+    let both = json!({"type": "endDate", "endDate": "2026-02-01", "numberOfOccurrences": 5});
+    for (change, expected) in [
+        (with(&daily, &range), None),
+        (with(&json!({"type": "fortnightly"}), &range), None),
+        (
+            with(
+                &json!({"type": "weekly", "daysOfWeek": ["someday"]}),
+                &range,
+            ),
+            None,
+        ),
+        (
+            with(
+                &json!({"type": "absoluteMonthly", "dayOfMonth": 45}),
+                &range,
+            ),
+            None,
+        ),
+        (
+            with(&json!("FREQ=DAILY"), &range),
+            Some("recurrence_unreadable"),
+        ),
+        (
+            with(&json!({"type": "daily", "interval": "often"}), &range),
+            Some("recurrence_unreadable"),
+        ),
+        (with(&daily, &both), Some("recurrence_ends_twice")),
+        (
+            map_one(json!({"type": "seriesMaster", "recurrence": "FREQ=DAILY"})),
+            Some("recurrence_unreadable"),
+        ),
+    ] {
+        assert_eq!(reason(&change), expected, "{change:?}");
+        if let EventChange::Event(event) = &change {
+            assert!(
+                matches!(event.kind, EventKind::Master { .. })
+                    && event.metadata.contains_key("recurrence")
+            );
+        }
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn mapping_speed() {
     let rounds = 40;
     for _ in 0..rounds {
         let page: crate::wire::Page = serde_json::from_str(&text).unwrap();
-        let (changes, _) = Mapper::default().page(&page.value, Occurrences::AsOccurrence);
+        let changes = Mapper::default().page(&page.value, Occurrences::AsOccurrence);
         assert_eq!(changes.len(), 500);
     }
     let seconds = start.elapsed().as_secs_f64();
