@@ -1,5 +1,6 @@
 //! For Microsoft: one file for each section of the list.
 
+mod bad_events;
 mod deletes;
 mod duplicates;
 mod limits;

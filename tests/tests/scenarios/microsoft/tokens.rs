@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calendar_e2e::{Binary, Process, User, World, day, eventually, timed};
-use calendar_simulator::{Fault, Options};
+use calendar_simulator::{Delivery, Fault, Options};
 use serde_json::{Value, json};
 
 use super::{ANN, BOB};
@@ -223,4 +223,136 @@ async fn t48_signing_in_again_with_another_mailbox_swaps_nothing() {
     assert_eq!(page.status, 200, "{}", page.text);
     world.wait_for_status(&user, &anns, "connected").await;
     assert_eq!(connections(&world, &user).await.len(), 2);
+}
+
+/// Access tokens that have expired, and a pass that is due.
+async fn expire(world: &World) {
+    let client = world.database.connect().await;
+    let expire = "UPDATE calendar_connections SET token_expires_at = now();
+        UPDATE calendar_sync_states SET due_at = now(), requested_seq = requested_seq + 1;
+        NOTIFY calendar_sync";
+    client.batch_execute(expire).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t43_a_lost_answer_to_a_refresh_asks_the_user_once_and_says_why() {
+    let options = Options {
+        single_use_refresh_tokens: true,
+        ..Options::default()
+    };
+    let world = World::start_with(options, &[]).await;
+    let user = world.mailbox_and_user(ANN).await;
+    let connection = world.connect_primary(&user, ANN).await;
+    let before = token_requests(&world);
+    // The token is rotated, and we do not learn to what.
+    world.simulator.script_fault(Fault {
+        path_contains: "/oauth2/v2.0/token".to_owned(),
+        after: true,
+        delivery: Delivery::Closed,
+        ..Fault::default()
+    });
+    expire(&world).await;
+    eventually("the answer is lost", || async {
+        token_requests(&world) == before + 1
+    })
+    .await;
+    world.wait_for_status(&user, &connection, "failing").await;
+    expire(&world).await;
+    let state = world
+        .wait_for_status(&user, &connection, "needs_reauth")
+        .await;
+    assert_eq!(state["last_error"]["code"], "invalid_grant", "{state:#}");
+    expire(&world).await;
+    let mut once = Process::start(Binary::Worker, &["--once"], &world.environment);
+    assert!(once.end(Duration::from_secs(30)).await.success());
+    assert_eq!(token_requests(&world), before + 2, "nobody asks again");
+    let page = world
+        .connect(&user, ANN, json!({"calendars": "primary"}))
+        .await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    world.wait_for_status(&user, &connection, "connected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t44_a_refresh_that_grants_less_keeps_the_token_and_is_told() {
+    let world = World::start().await;
+    let user = world.mailbox_and_user(ANN).await;
+    let connection = world.connect_primary(&user, ANN).await;
+    let path = format!("/v1/connections/{connection}");
+    assert!(world.get(&user, &path).await["missing_permission"].is_null());
+    let refreshed = world.simulator.issue_access_token(ANN).unwrap();
+    world.simulator.script_fault(Fault {
+        path_contains: "/oauth2/v2.0/token".to_owned(),
+        status: 200,
+        body: json!({"token_type": "Bearer", "expires_in": 3599, "access_token": refreshed, "scope": "openid User.Read"}),
+        ..Fault::default()
+    });
+    expire(&world).await;
+    eventually("the loss is told", || async {
+        world.get(&user, &path).await["missing_permission"] == "read_calendars"
+    })
+    .await;
+    let event = timed("Still read", day(&world.simulator, 1), 9);
+    world.simulator.create_event(ANN, None, &event).unwrap();
+    eventually("reads go on", || async {
+        let state = world.get(&user, &path).await;
+        let events = world
+            .events(&user, &format!("connection_id={connection}&q=Still"))
+            .await;
+        state["status"] == "connected" && events.len() == 1
+    })
+    .await;
+    // The old refresh token is still good, and what it gives now is whole again.
+    expire(&world).await;
+    eventually("nothing is missing", || async {
+        let state = world.get(&user, &path).await;
+        state["status"] == "connected" && state["missing_permission"].is_null()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t45_refusals_are_told_apart_and_not_repeated() {
+    let world = World::start().await;
+    let user = world.mailbox_and_user(ANN).await;
+    let id = world.connect_primary(&user, ANN).await;
+    let refuse = |error: &str, number: u32| {
+        world.simulator.script_fault(Fault {
+            path_contains: "/oauth2/v2.0/token".to_owned(),
+            ..Fault::entra(error, number, None)
+        });
+    };
+    for (error, number, code) in [
+        ("invalid_grant", 65_001, "consent_required"),
+        ("interaction_required", 50_076, "interaction_required"),
+        ("invalid_grant", 700_082, "grant_inactive"),
+        ("invalid_grant", 90_094, "admin_consent_required"),
+    ] {
+        let before = token_requests(&world);
+        refuse(error, number);
+        expire(&world).await;
+        let state = world.wait_for_status(&user, &id, "needs_reauth").await;
+        assert_eq!(state["last_error"]["code"], code, "{state:#}");
+        // Due or not, nobody asks again.
+        expire(&world).await;
+        let mut once = Process::start(Binary::Worker, &["--once"], &world.environment);
+        assert!(once.end(Duration::from_secs(30)).await.success());
+        assert_eq!(token_requests(&world), before + 1);
+        let page = world
+            .connect(&user, ANN, json!({"calendars": "primary"}))
+            .await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        world.wait_for_status(&user, &id, "connected").await;
+    }
+
+    // The secret is no user's matter: it fails, and recovers.
+    refuse("invalid_client", 7_000_222);
+    expire(&world).await;
+    let state = world.wait_for_status(&user, &id, "failing").await;
+    assert_eq!(
+        state["last_error"]["code"], "client_secret_expired",
+        "{state:#}"
+    );
+    expire(&world).await;
+    world.wait_for_status(&user, &id, "connected").await;
 }
