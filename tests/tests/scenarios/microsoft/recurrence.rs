@@ -156,3 +156,45 @@ async fn t21_with_its_master_a_series_goes_as_a_whole_and_nothing_else_with_it()
     simulator.delete_event(ANN, &other).unwrap();
     eventually("nothing is left", || async { live().await.is_empty() }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t22_a_window_that_is_too_much_for_the_provider_is_read_in_parts() {
+    let world = World::start().await;
+    let user = world.mailbox_and_user(ANN).await;
+    let simulator = &world.simulator;
+    for number in 0..5 {
+        let series = daily(&format!("Series {number}"), day(simulator, -300));
+        simulator.create_event(ANN, None, &series).unwrap();
+    }
+    let heavy = |path: String, times| Fault {
+        path_contains: path,
+        times,
+        ..Fault::graph(504, "UnknownError", "")
+    };
+    simulator.script_fault(heavy("calendarView/delta?startDateTime".to_owned(), 0));
+    // The window begins 90 days ago, with 30 days of slack. As a whole it is too much, and its half and its quarter.
+    let start = day(simulator, -120);
+    simulator.script_fault(heavy(format!("calendarView?startDateTime={start}"), 3));
+    let page = world
+        .connect(&user, ANN, json!({"calendars": "primary"}))
+        .await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let list = world.get(&user, "/v1/connections").await;
+    let connection = list["data"][0]["id"].as_str().unwrap();
+    let client = world.database.connect().await;
+    eventually("the pass has ended well", || async {
+        // As if the waits between attempts had passed.
+        let sql =
+            "UPDATE calendar_sync_states SET due_at = least(due_at, now()) WHERE failure_count > 0";
+        client.execute(sql, &[]).await.unwrap();
+        world.get(&user, "/v1/connections").await["data"][0]["status"] == "connected"
+    })
+    .await;
+    assert_eq!(
+        simulator.pending_faults().len(),
+        1,
+        "only the feed is refused"
+    );
+    let (from, to) = (midnight(day(simulator, -80)), midnight(day(simulator, 350)));
+    world.converge(&user, connection, ANN, &from, &to).await;
+}
