@@ -90,7 +90,7 @@ async fn t34_a_dead_grant_asks_for_the_user_and_for_nothing_else() {
     let state = pushed
         .world
         .wait_for_status(user, connection, "needs_reauth");
-    assert_eq!(state.await["last_error"]["code"], "invalid_grant");
+    assert_eq!(state.await["last_error"]["code"], "grant_revoked");
     // However often it is looked for: one attempt to renew, one to refresh, and nobody tries again.
     let client = pushed.world.database.connect().await;
     let sql = "UPDATE calendar_accounts SET push_due_at = now()";
