@@ -265,7 +265,10 @@ async fn t50_one_mailbox_gets_four_requests_at_a_time_from_all_processes() {
             },
             ..Options::default()
         },
-        &[("CALENDAR_POLL_SECONDS", "1")],
+        &[
+            ("CALENDAR_POLL_SECONDS", "1"),
+            ("CALENDAR_POLL_PUSHED_SECONDS", "1"),
+        ],
     )
     .await;
     let simulator = &world.simulator;
