@@ -56,7 +56,8 @@ pub(crate) struct Access<'a> {
 /// The tokens to begin with: the first that open among the account's connections.
 ///
 /// Without any, and with what an older application stored, the user has to sign in. A key that is
-/// missing or wrong is the operator's matter: with the key back, the tokens are good again.
+/// missing or wrong is the operator's matter: with the key back, the tokens are good again. One that is
+/// missing may be a moment's: while the keys are rotated, this process was not restarted yet.
 pub(crate) fn readable<'t>(stored: impl Iterator<Item = &'t StoredTokens>) -> PortResult<TokenSet> {
     let mut why = "token_missing";
     for tokens in stored {
@@ -66,7 +67,8 @@ pub(crate) fn readable<'t>(stored: impl Iterator<Item = &'t StoredTokens>) -> Po
         }
     }
     let class = match why {
-        "token_key_missing" | "token_forged" => FailureClass::Permanent,
+        "token_key_missing" => FailureClass::Retryable,
+        "token_forged" => FailureClass::Permanent,
         _ => FailureClass::Authentication,
     };
     Err(PortError::new(class, why))

@@ -641,20 +641,25 @@ async fn a_refused_refresh_needs_the_user_and_no_pass_runs() {
 
 #[tokio::test]
 async fn tokens_that_do_not_open_are_tried_again_later() {
-    let mut ports = Ports::new();
-    ports.work(PushWork {
-        tokens: StoredTokens::Unreadable("token_key_missing"),
-        ..nothing()
-    });
-    ports
-        .subscriptions
-        .expect_failed()
-        .withf(|_, code, retry_at| {
-            code == "token_key_missing" && *retry_at > NOW + Duration::minutes(20)
-        })
-        .times(1)
-        .returning(|_, _, _| Ok(()));
-    ports.run().await;
+    for (tokens, soonest, latest) in [
+        ("token_key_missing", 1, 16),
+        ("token_forged", 20 * 60, 60 * 60),
+    ] {
+        let mut ports = Ports::new();
+        ports.work(PushWork {
+            tokens: StoredTokens::Unreadable(tokens),
+            ..nothing()
+        });
+        ports
+            .subscriptions
+            .expect_failed()
+            .withf(move |_, code, retry_at| {
+                code == tokens && (soonest..=latest).contains(&(*retry_at - NOW).whole_seconds())
+            })
+            .times(1)
+            .returning(|_, _, _| Ok(()));
+        ports.run().await;
+    }
 }
 
 #[tokio::test]
