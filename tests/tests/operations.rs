@@ -201,7 +201,7 @@ async fn readiness_and_metrics_tell_a_database_that_is_away_from_one_that_is_beh
     let mut once = Process::start(Binary::Worker, &["--once"], &world.environment);
     assert_eq!(once.end(LONG).await.code(), Some(1), "{}", once.log());
     eventually("the log says why", || async {
-        once.log().contains("the database did not answer")
+        once.log().contains("the database was not ready")
     })
     .await;
 }

@@ -26,11 +26,21 @@ pub enum PgError {
         #[source]
         source: QueryError,
     },
+    /// The role may not read the tables.
+    #[error(
+        "the role may not read the tables: run deploy/postgres/roles.sql as the role that owns them"
+    )]
+    MayNotRead,
+    /// The role may not make tables.
+    #[error(
+        "the role may not make tables in this schema: migrate as the role that owns the database"
+    )]
+    MayNotMigrate,
     /// The migrations cannot be read or run.
-    #[error("the migration {name} failed")]
+    #[error("{} failed", name.as_deref().map_or_else(|| "preparing".to_owned(), |name| format!("the migration {name}")))]
     Migration {
-        /// Which; empty when none had begun.
-        name: String,
+        /// Which; none when none had begun.
+        name: Option<String>,
         /// diesel's own error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -67,7 +77,10 @@ impl From<PgError> for PortError {
     fn from(error: PgError) -> Self {
         match error {
             PgError::Port(error) => error,
-            PgError::Config(_) | PgError::Migration { .. } => {
+            PgError::Config(_)
+            | PgError::MayNotRead
+            | PgError::MayNotMigrate
+            | PgError::Migration { .. } => {
                 Self::with_source(FailureClass::Permanent, "database_misconfigured", error)
             }
             PgError::Unavailable(_) => Self::with_source(

@@ -38,13 +38,19 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, PgError> {
     connection
         .batch_execute("SET statement_timeout = 0")
         .await?;
+    // The harness would say no more than that permission is denied. Without a schema, the server says so.
+    let may = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), true) AS yes";
+    let may: Option<Yes> = Statement::new(may).row(&mut connection).await?;
+    if !may.is_some_and(|row| row.yes) {
+        return Err(PgError::MayNotMigrate);
+    }
     connection.batch_execute(LOCK).await?;
     // On a thread of its own: the harness blocks, and its caller may be waiting for other things too.
     let applied = tokio::task::spawn_blocking(move || run_pending(connection)).await;
     // The lock ends with the connection.
     applied.unwrap_or_else(|error| {
         Err(PgError::Migration {
-            name: String::new(),
+            name: None,
             source: Box::new(error),
         })
     })
@@ -55,16 +61,13 @@ fn run_pending(connection: AsyncPgConnection) -> Result<Vec<String>, PgError> {
     let mut applied = Vec::new();
     let pending = harness
         .pending_migrations(MIGRATIONS)
-        .map_err(|source| PgError::Migration {
-            name: String::new(),
-            source,
-        })?;
+        .map_err(|source| PgError::Migration { name: None, source })?;
     for migration in pending {
         let name = migration.name().to_string();
         harness
             .run_migration(&*migration)
             .map_err(|source| PgError::Migration {
-                name: name.clone(),
+                name: Some(name.clone()),
                 source,
             })?;
         applied.push(name);
@@ -73,9 +76,17 @@ fn run_pending(connection: AsyncPgConnection) -> Result<Vec<String>, PgError> {
 }
 
 #[derive(diesel::QueryableByName)]
-struct Exists {
+struct Yes {
+    #[diesel(sql_type = Bool)]
+    yes: bool,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Applied {
     #[diesel(sql_type = Bool)]
     exists: bool,
+    #[diesel(sql_type = Bool)]
+    readable: bool,
 }
 
 #[derive(diesel::QueryableByName)]
@@ -88,21 +99,21 @@ impl Database {
     /// How the database stands to the migrations of this program.
     pub async fn migration_state(&self) -> Result<MigrationState, PgError> {
         let mut connection = self.get().await?;
-        let table = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS exists";
-        let exists: Option<Exists> = Statement::new(table).row(&mut connection).await?;
-        let applied: BTreeSet<String> = if exists.is_some_and(|row| row.exists) {
+        let table = "SELECT t.oid IS NOT NULL AS exists, coalesce(has_table_privilege(t.oid, 'SELECT'), true) AS readable
+            FROM (SELECT to_regclass('__diesel_schema_migrations')::oid) t (oid)";
+        let table: Option<Applied> = Statement::new(table).row(&mut connection).await?;
+        if table.as_ref().is_some_and(|table| !table.readable) {
+            return Err(PgError::MayNotRead);
+        }
+        let applied: BTreeSet<String> = if table.is_some_and(|table| table.exists) {
             let versions = "SELECT version::text AS version FROM __diesel_schema_migrations";
             let rows: Vec<Version> = Statement::new(versions).rows(&mut connection).await?;
             rows.into_iter().map(|row| row.version).collect()
         } else {
             BTreeSet::new()
         };
-        let known = diesel::migration::MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(
-            |source| PgError::Migration {
-                name: String::new(),
-                source,
-            },
-        )?;
+        let known = diesel::migration::MigrationSource::<Pg>::migrations(&MIGRATIONS)
+            .map_err(|source| PgError::Migration { name: None, source })?;
         let mut pending: Vec<String> = Vec::new();
         let mut versions: BTreeSet<String> = BTreeSet::new();
         for migration in &known {

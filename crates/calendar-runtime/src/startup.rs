@@ -17,8 +17,8 @@ pub const DATABASE_WAIT: Duration = Duration::from_mins(1);
 /// Why a process does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database did not answer within the limit.
-    #[error("the database did not answer within {} s; check DATABASE_URL and whether it runs", waited.as_secs())]
+    /// The database did not answer as it should within the limit.
+    #[error("the database was not ready within {} s; check DATABASE_URL and whether it runs", waited.as_secs())]
     DatabaseDown {
         /// The limit.
         waited: Duration,

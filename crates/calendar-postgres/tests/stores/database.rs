@@ -28,6 +28,24 @@ async fn migrations_are_applied_once_by_whoever_comes_first() {
 }
 
 #[tokio::test]
+async fn a_role_without_rights_is_told_whose_matter_that_is() {
+    let database = TestDatabase::create_empty().await;
+    // A role that every server has, and that may do nothing here.
+    let mut url: url::Url = database.url().parse().unwrap();
+    url.query_pairs_mut()
+        .append_pair("options", "-crole=pg_signal_backend");
+    let stranger = url.to_string();
+    let refused = migrate(&stranger.clone().into()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("migrate as the role"),
+        "{refused:?}"
+    );
+    migrate(&database.url().to_owned().into()).await.unwrap();
+    let refused = pool(&stranger).migration_state().await.unwrap_err();
+    assert!(refused.to_string().contains("roles.sql"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_died_is_not_used_again() {
     let world = World::new().await;
     world.user("ada@example.com").await;
