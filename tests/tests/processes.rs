@@ -50,6 +50,25 @@ async fn a_wrong_configuration_names_every_mistake_and_exits_2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_is_shown_with_what_it_is_warned_of() {
+    for binary in [Binary::Api, Binary::Worker] {
+        let environment = variables(&[
+            ("DATABASE_URL", "postgres://calendar@127.0.0.1:1/calendar"),
+            ("CALENDAR_TOKEN_KEYS", &format!("k1:{}=", "A".repeat(43))),
+            ("CALENDAR_POLL_SECOND", "60"),
+        ]);
+        let mut process = Process::start(binary, &["--print-config"], &environment);
+        assert!(process.end(LONG).await.success(), "{}", process.log());
+        eventually("the misspelt variable is named", || async {
+            process
+                .log()
+                .contains("CALENDAR_POLL_SECOND is not a variable")
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_refuse_a_database_that_is_not_migrated_and_migrate_mends_it() {
     let world = World::start().await;
     let database = TestDatabase::create_empty().await;

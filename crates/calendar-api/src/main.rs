@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
                 .and_then(|config| Adapters::new(&config).map(|adapters| (config, adapters)));
             match read {
                 Ok((config, _)) if arguments.print_config => {
-                    cli::print(&config);
+                    cli::print_config("calendar-api", &config);
                     ExitCode::SUCCESS
                 }
                 Ok((config, adapters)) => end(serve(&config, adapters).await),

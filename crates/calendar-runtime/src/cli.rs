@@ -16,6 +16,15 @@ pub fn print(text: impl Display) {
     let _ = write!(std::io::stdout(), "{text}");
 }
 
+/// Writes what holds to stdout, and what it is warned of to stderr.
+pub fn print_config(program: &str, config: &Config) {
+    print(config);
+    let mut stderr = std::io::stderr().lock();
+    for warning in &config.warnings {
+        let _ = writeln!(stderr, "{program}: {warning}");
+    }
+}
+
 /// Names every mistake on stderr, a line each, and answers the exit code that goes with it.
 #[must_use]
 pub fn refuse(program: &str, error: &ConfigError) -> ExitCode {

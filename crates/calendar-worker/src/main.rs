@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
         Err(error) => return cli::refuse("calendar-worker", &error),
     };
     if arguments.print_config {
-        cli::print(&config);
+        cli::print_config("calendar-worker", &config);
         return ExitCode::SUCCESS;
     }
     match Box::pin(work(&config, &adapters, arguments.once)).await {
