@@ -167,6 +167,7 @@ async fn run(path: &Path, blocks: &[String]) {
         ("calendar_owner", format!("{own_name}_owner")),
         ("calendar_service", format!("{own_name}_service")),
         ("DATABASE calendar ", format!("DATABASE {own_name} ")),
+        ("calendar_restored", format!("{own_name}_restored")),
         (
             "postgres://calendar:secret@localhost/calendar",
             database.url().to_owned(),
@@ -182,10 +183,12 @@ async fn run(path: &Path, blocks: &[String]) {
     let url = |user: &str, database_name: &str| {
         let mut url = url::Url::parse(database.url()).unwrap();
         url.set_path(database_name);
-        if !user.is_empty() {
-            url.set_username(&format!("{own_name}_{user}")).unwrap();
-            url.set_password(Some("secret")).unwrap();
-        }
+        url.set_username(&format!("{own_name}_{user}")).unwrap();
+        url.set_password(Some("secret")).unwrap();
+        // As a URL with sslmode and sslrootcert has it: an & that no shell must see.
+        url.query_pairs_mut()
+            .append_pair("sslmode", "prefer")
+            .append_pair("application_name", "calendar");
         url.to_string()
     };
     let mut command = Command::new("bash");
@@ -199,17 +202,16 @@ async fn run(path: &Path, blocks: &[String]) {
         .env("SERVICE_PASSWORD", "secret")
         .env("OWNER_URL", url("owner", &own_name))
         .env("SERVICE_URL", url("service", &own_name))
-        .env("RESTORED_URL", url("", &format!("{own_name}_restored")))
+        .env(
+            "RESTORED_URL",
+            url("owner", &format!("{own_name}_restored")),
+        )
         .env("CALENDAR_LISTEN", format!("127.0.0.1:{port}"))
         .env("CALENDAR_MICROSOFT_CLIENT_ID", "client")
         .env("CALENDAR_MICROSOFT_CLIENT_SECRET", "secret")
         .env_remove("DATABASE_URL")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    admin
-        .batch_execute(&format!("CREATE DATABASE {own_name}_restored"))
-        .await
-        .unwrap();
     let output = tokio::time::timeout(LONG, command.output()).await;
     for left in [own_name.clone(), format!("{own_name}_restored")] {
         let drop = format!("DROP DATABASE IF EXISTS {left} WITH (FORCE)");
