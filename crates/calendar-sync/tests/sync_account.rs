@@ -1200,27 +1200,28 @@ async fn without_a_turn_a_connection_waits_and_with_one_nothing_is_fetched_ahead
         .expect_take_turns()
         .times(2)
         .returning(move |_, id, _, _| Ok(u32::from(id != busy)));
-    let mut order = Sequence::new();
-    for (from, next) in [("delta", more("p2")), ("p2", done("d2"))] {
-        ports
-            .reader
-            .expect_changes()
-            .withf(move |_, calendar, asked| calendar.calendar_id == "free" && *asked == at(from))
-            .times(1)
-            .in_sequence(&mut order)
-            .return_once(move |_, _, _| {
-                Ok(ChangesPage {
-                    changes: Vec::new(),
-                    next,
-                })
-            });
-        ports
-            .events
-            .expect_apply()
-            .times(1)
-            .in_sequence(&mut order)
-            .returning(|_, _, _| Ok(Applied::default()));
-    }
+    // The next page would be asked for while this one is stored.
+    ports
+        .reader
+        .expect_changes()
+        .withf(|_, calendar, from| calendar.calendar_id == "free" && *from == at("delta"))
+        .times(1)
+        .returning(|_, _, _| {
+            Ok(ChangesPage {
+                changes: Vec::new(),
+                next: more("p2"),
+            })
+        });
+    ports
+        .events
+        .expect_apply()
+        .times(1)
+        .returning(|_, _, _| Err(PortError::new(FailureClass::Retryable, "away")));
+    ports
+        .queue
+        .expect_fail()
+        .times(1)
+        .returning(|_, _, _, _| Ok(()));
     let mut clock = MockClock::new();
     clock.expect_now().return_const(NOW);
     let reports = ports.work(connections, clock, false).await;
