@@ -370,11 +370,7 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             }
         }
     }
-    for master in orphaned {
-        if plan.rejected.iter().all(|rejected| rejected.id != master) {
-            plan.rejected.push(RejectedEvent::master_not_found(master));
-        }
-    }
+    set_aside(orphaned, &mut plan);
     let claimed = assign_rows(&mut candidates, known);
     let mut ids: HashMap<String, EventId> = HashMap::new();
     for (stored_id, master) in &masters {
@@ -405,6 +401,15 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
     plan.seen.sort_unstable();
     plan.seen.dedup();
     plan
+}
+
+/// Sets aside the masters that the page's occurrences came without, each once. A reason of its own goes first.
+fn set_aside(orphaned: BTreeSet<ProviderEventId>, plan: &mut WritePlan) {
+    for master in orphaned {
+        if plan.rejected.iter().all(|rejected| rejected.id != master) {
+            plan.rejected.push(RejectedEvent::master_not_found(master));
+        }
+    }
 }
 
 /// The span as dates or as instants, whichever its series has. From midnight UTC to midnight UTC it
