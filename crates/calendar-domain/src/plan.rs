@@ -379,8 +379,19 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
     for candidate in candidates {
         write(candidate, &ids, known, &claimed, &mut plan);
     }
+    remove(&removed, known, &claimed, &mut plan);
+    refresh_occurrences(&masters, known, &claimed, &mut plan);
+    // Masters before their instances.
+    plan.writes.sort_by_key(|write| write.parent.is_some());
+    plan.seen.sort_unstable();
+    plan.seen.dedup();
+    plan
+}
+
+/// Plans the removal of the rows with these provider ids, those apart that an entry of the page has claimed.
+fn remove(removed: &[String], known: &Known, claimed: &HashSet<EventId>, plan: &mut WritePlan) {
     for id in removed {
-        let row = known.by_provider_id.get(&id).filter(|row| !row.deleted);
+        let row = known.by_provider_id.get(id).filter(|row| !row.deleted);
         let Some(row) = row else {
             plan.ignored += 1;
             continue;
@@ -395,12 +406,6 @@ pub fn plan(changes: Vec<EventChange>, known: &Known) -> WritePlan {
             plan.seen.push(parent);
         }
     }
-    refresh_occurrences(&masters, known, &claimed, &mut plan);
-    // Masters before their instances.
-    plan.writes.sort_by_key(|write| write.parent.is_some());
-    plan.seen.sort_unstable();
-    plan.seen.dedup();
-    plan
 }
 
 /// Sets aside the masters that the page's occurrences came without, each once. A reason of its own goes first.
