@@ -45,10 +45,6 @@ impl Pushed {
     }
 
     /// Creates an event of tomorrow at the provider; answers its id there.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "often only that it is there matters"
-    )]
     pub fn create(&self, title: &str) -> String {
         let event = timed(title, day(&self.world.simulator, 1), 9);
         self.world

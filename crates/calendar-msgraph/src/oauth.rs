@@ -496,7 +496,9 @@ mod tests {
             assert_eq!(error.class(Call::Refresh), refresh, "{error}");
         }
     }
+
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn numbers_say_more_than_codes() {
         use FailureClass::{Authentication, InvalidInput, Permanent};
         for (error, description, refresh, code) in [

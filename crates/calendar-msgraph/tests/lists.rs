@@ -1,5 +1,10 @@
 //! Calendars whose change feed does not work: read as a plain list, piece by piece.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

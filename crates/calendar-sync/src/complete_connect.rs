@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar_domain::account::{CalendarChoice, CalendarListing};
+use calendar_domain::account::{AccountIdentity, CalendarChoice, CalendarListing, TokenGrant};
 use calendar_domain::connection::NewConnections;
 use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::TurnId;
@@ -12,7 +12,7 @@ use calendar_domain::provider::CalendarProvider;
 use calendar_domain::sync::Mailbox;
 use secrecy::SecretString;
 
-use crate::Providers;
+use crate::{Provider, Providers};
 
 /// How long to wait for a turn, and how often to ask for one: somebody's browser waits.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
@@ -154,28 +154,10 @@ impl CompleteConnect {
         let mailbox = session
             .delegate_email
             .map_or(Mailbox::Own, Mailbox::Delegate);
-        let address = match &mailbox {
-            Mailbox::Delegate(owner) => owner,
-            Mailbox::Own => identity
-                .email
-                .as_ref()
-                .unwrap_or(&identity.provider_user_id),
-        };
-        let turn = self
-            .turn(session.provider, address)
+        let listed = self
+            .calendars(provider, session.provider, &identity, &grant, &mailbox)
             .await
-            .map_err(&failed)?;
-        let listed = provider
-            .directory
-            .calendars(&grant.access_token, &mailbox)
-            .await;
-        if let Err(error) = self.queue.give_turn_back(turn).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a turn was not given back; it ends by itself"
-            );
-        }
-        let listed = listed.map_err(failed)?;
+            .map_err(failed)?;
         let calendars = chosen(listed, &session.calendars);
         if calendars.is_empty() {
             return Err(CompleteConnectError::NoCalendars { return_url });
@@ -218,6 +200,36 @@ impl CompleteConnect {
 }
 
 impl CompleteConnect {
+    /// The calendars of the mailbox, asked for in a turn of its own.
+    async fn calendars(
+        &self,
+        provider: &Provider,
+        name: CalendarProvider,
+        identity: &AccountIdentity,
+        grant: &TokenGrant,
+        mailbox: &Mailbox,
+    ) -> PortResult<Vec<CalendarListing>> {
+        let address = match mailbox {
+            Mailbox::Delegate(owner) => owner,
+            Mailbox::Own => identity
+                .email
+                .as_ref()
+                .unwrap_or(&identity.provider_user_id),
+        };
+        let turn = self.turn(name, address).await?;
+        let listed = provider
+            .directory
+            .calendars(&grant.access_token, mailbox)
+            .await;
+        if let Err(error) = self.queue.give_turn_back(turn).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a turn was not given back; it ends by itself"
+            );
+        }
+        listed
+    }
+
     /// Waits until a request may go to the mailbox: passes may have it, here or in other processes.
     async fn turn(&self, provider: CalendarProvider, address: &str) -> PortResult<TurnId> {
         let deadline = tokio::time::Instant::now() + TURN_WITHIN;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::SyncSettings;
 use crate::access::Access;
+use crate::sync_account::SyncAccount;
 
 /// Series judged between two reads of the store: bounds the memory, whatever the calendar's size.
 const SERIES_AT_ONCE: u32 = 100;
@@ -49,8 +50,8 @@ pub(crate) struct PassRun<'a, 'p> {
     pub(crate) settings: &'a SyncSettings,
     /// Whether pushes tell of this calendar's changes.
     is_pushed: bool,
-    /// Whether a page may be fetched while another is stored: there are turns for two requests.
-    fetches_ahead: bool,
+    /// How many requests may go to the mailbox at a time: with two, a page is fetched while another is stored.
+    turns: u32,
     pub(crate) access: &'a mut Access<'p>,
     pub(crate) pass: Pass,
     pub(crate) pages: u32,
@@ -75,24 +76,23 @@ pub(crate) enum PassOutcome {
 
 impl<'a, 'p> PassRun<'a, 'p> {
     pub(crate) fn new(
+        account: &'a SyncAccount,
         connection: &'a DueConnection,
         reader: &'a dyn CalendarReader,
-        events: &'a dyn EventStore,
-        clock: &'a dyn Clock,
-        settings: &'a SyncSettings,
         is_pushed: bool,
-        fetches_ahead: bool,
+        turns: u32,
         access: &'a mut Access<'p>,
     ) -> Self {
+        let (clock, settings) = (account.clock.as_ref(), &account.settings);
         let pass = next_pass(connection, reader, settings, clock.now());
         Self {
             connection,
             reader,
-            events,
+            events: account.events.as_ref(),
             clock,
             settings,
             is_pushed,
-            fetches_ahead,
+            turns,
             access,
             pass,
             pages: 0,
@@ -159,7 +159,7 @@ impl<'a, 'p> PassRun<'a, 'p> {
     ) -> PortResult<impl Future<Output = Option<PortResult<ChangesPage>>> + use<'a, 'p>> {
         let (reader, calendar) = (self.reader, &self.connection.calendar);
         let request = match next {
-            NextPage::More(cursor) if self.fetches_ahead => Some((
+            NextPage::More(cursor) if self.turns > 1 => Some((
                 self.access.token().await?,
                 ChangesFrom::Cursor(cursor.clone()),
             )),

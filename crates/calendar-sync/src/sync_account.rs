@@ -223,13 +223,11 @@ impl SyncAccount {
                 continue;
             }
             let mut run = PassRun::new(
+                self,
                 connection,
                 provider.reader.as_ref(),
-                self.events.as_ref(),
-                self.clock.as_ref(),
-                &self.settings,
                 is_pushed && !connection.is_shared,
-                turns.1 > 1,
+                turns.1,
                 access,
             );
             let result = run.run(stop).await;
