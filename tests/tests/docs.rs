@@ -55,6 +55,18 @@ const CARGO: &[(&str, &str)] = &[
         "`cargo xtask ci` makes the same page of its own run",
     ),
     (
+        "cargo xtask simulate --seed 1 --runs 1000",
+        "a few seeds run with `cargo xtask test`",
+    ),
+    (
+        "cargo xtask simulate --seed 17 --trace",
+        "a few seeds run with `cargo xtask test`",
+    ),
+    (
+        "cargo xtask simulate --plants",
+        "each planted bug is looked for with `cargo xtask test`",
+    ),
+    (
         "cargo xtask fuzz-api --max-examples 500",
         "takes minutes and Python: a command of its own",
     ),

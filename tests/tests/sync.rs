@@ -248,6 +248,7 @@ async fn a_series_follows_every_change_of_its_occurrences() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a list of hostile events")]
 async fn hostile_events_are_stored_and_none_fails_the_pass() {
     let (world, user) = world_with_mailbox().await;
     let soon = day(&world.simulator, 1);

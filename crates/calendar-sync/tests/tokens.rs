@@ -1,6 +1,11 @@
 //! Tokens during a claim: one refresh for all of an account, what a refusal and a failure mean, and that no
 //! answer of the provider is lost.
 
+#![allow(
+    clippy::expect_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration as StdDuration;
 

@@ -177,25 +177,9 @@ impl Export {
                     None => self.end(&mut out, "subscriptions", Step::Subscriptions(0, None)),
                 }
             }
-            Step::Subscriptions(number, after) => match self.connections.get(number) {
-                Some(connection) => {
-                    let subscriptions = &ports.subscriptions;
-                    let listed = subscriptions.list(user, *connection, after, PAGE).await?;
-                    let Listed {
-                        items: mut fresh,
-                        next,
-                    } = listed.ok_or_else(gone_meanwhile)?;
-                    fresh.retain(|it| self.subscriptions.insert(it.id));
-                    let now = self.now;
-                    let entry = |it| SubscriptionResponse::new(it, now);
-                    self.entries(&mut out, fresh.into_iter().map(entry));
-                    self.step = match next {
-                        Some(next) => Step::Subscriptions(number, Some(next)),
-                        None => Step::Subscriptions(number + 1, None),
-                    };
-                }
-                None => self.end(&mut out, "rejected_events", Step::RejectedEvents(0, None)),
-            },
+            Step::Subscriptions(number, after) => {
+                self.subscriptions(&mut out, number, after).await?;
+            }
             Step::RejectedEvents(number, after) => match self.connections.get(number) {
                 Some(connection) => {
                     let page = ports
@@ -232,6 +216,35 @@ impl Export {
             Step::Done => return Ok(None),
         }
         Ok(Some(out.into()))
+    }
+
+    /// A page of the subscriptions of the connection with this number; what covers several is given once.
+    async fn subscriptions(
+        &mut self,
+        out: &mut Vec<u8>,
+        number: usize,
+        after: Option<SubscriptionCursor>,
+    ) -> Result<(), PortError> {
+        let Some(connection) = self.connections.get(number) else {
+            self.end(out, "rejected_events", Step::RejectedEvents(0, None));
+            return Ok(());
+        };
+        let (state, user) = (self.state.clone(), self.user);
+        let subscriptions = &state.0.ports.subscriptions;
+        let listed = subscriptions.list(user, *connection, after, PAGE).await?;
+        let Listed {
+            items: mut fresh,
+            next,
+        } = listed.ok_or_else(gone_meanwhile)?;
+        fresh.retain(|it| self.subscriptions.insert(it.id));
+        let now = self.now;
+        let entry = |it| SubscriptionResponse::new(it, now);
+        self.entries(out, fresh.into_iter().map(entry));
+        self.step = match next {
+            Some(next) => Step::Subscriptions(number, Some(next)),
+            None => Step::Subscriptions(number + 1, None),
+        };
+        Ok(())
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, name: &str, step: Step) {
