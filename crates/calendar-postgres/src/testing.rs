@@ -18,6 +18,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
+mod server;
+
+pub use server::{Stop, TestServer};
+
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A database that lives as long as this value.
@@ -45,15 +49,21 @@ pub struct TestMigration {
 impl TestDatabase {
     /// A database with every migration applied.
     pub async fn create() -> Self {
-        let (admin_url, admin) = admin().await;
-        let template = template(&admin_url, &admin).await;
-        Self::clone_of(&template, admin_url, admin).await
+        Self::create_at(&server_url()).await
+    }
+
+    /// The same, on the server of this URL.
+    pub async fn create_at(url: &str) -> Self {
+        let admin = connect(url).await;
+        let template = template(url, &admin).await;
+        Self::clone_of(&template, url.to_owned(), admin).await
     }
 
     /// A database without any table.
     pub async fn create_empty() -> Self {
-        let (admin_url, admin) = admin().await;
-        Self::clone_of("template0", admin_url, admin).await
+        let url = server_url();
+        let admin = connect(&url).await;
+        Self::clone_of("template0", url, admin).await
     }
 
     /// `postgres://…` of this database.
@@ -277,11 +287,9 @@ async fn drop_database(admin: &Client, name: &str) {
     clippy::disallowed_methods,
     reason = "tests have no configuration but the server they run on"
 )]
-async fn admin() -> (String, Client) {
-    let url = std::env::var("DATABASE_URL")
-        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a PostgreSQL");
-    let client = connect(&url).await;
-    (url, client)
+fn server_url() -> String {
+    std::env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a PostgreSQL")
 }
 
 async fn connect(url: &str) -> Client {

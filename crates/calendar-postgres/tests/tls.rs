@@ -1,82 +1,18 @@
 //! TLS to a server that takes nothing else: each `sslmode` with the right authority, a wrong one and a wrong
 //! name, for the pool, for migrations and for wake-ups. The server is one of this test's own.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "what fails here fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use calendar_domain::ports::Wakeups as _;
+use calendar_postgres::testing::TestServer;
 use calendar_postgres::{Database, MigrationState, PgConfig, PgWakeups, migrate};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::SecretString;
 
-/// A server under way, thrown away at its end.
-struct Server {
-    process: Child,
-    home: PathBuf,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.home);
-    }
-}
-
-/// The user that PostgreSQL runs as where this process is root, which it refuses.
-fn unprivileged() -> Option<(u32, u32)> {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    if id.stdout.trim_ascii() != b"0" {
-        return None;
-    }
-    let users = std::fs::read_to_string("/etc/passwd").unwrap();
-    let named = |name: &str| {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
-        let mut numbers = line.split(':').skip(2).map(|field| field.parse().unwrap());
-        Some((numbers.next()?, numbers.next()?))
-    };
-    Some(named("postgres").or_else(|| named("nobody")).unwrap())
-}
-
-/// Where `initdb` and `postgres` are.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "says where the programs are, as for `cargo xtask`"
-)]
-fn binaries() -> PathBuf {
-    let mut places: Vec<PathBuf> = std::env::var("PG_BIN")
-        .into_iter()
-        .map(Into::into)
-        .collect();
-    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
-        places.push(String::from_utf8_lossy(&output.stdout).trim().into());
-    }
-    for tree in std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-    {
-        places.push(tree.unwrap().path().join("bin"));
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    places.extend(std::env::split_paths(&path));
-    let found = places
-        .into_iter()
-        .find(|place| place.join("initdb").exists());
-    found.expect("PostgreSQL's programs: install them, or name their directory by PG_BIN")
-}
+/// A server that takes TLS alone.
+struct Server(TestServer);
 
 /// An authority and its certificate in PEM.
 fn authority() -> (Issuer<'static, KeyPair>, String) {
@@ -90,84 +26,20 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
 impl Server {
     /// With a certificate for `localhost`, not for its address.
     async fn start(issuer: &Issuer<'_, KeyPair>) -> Self {
-        let user = unprivileged();
-        let home = std::env::temp_dir().join(format!("calendar-tls-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&home);
-        std::fs::create_dir(&home).unwrap();
-        let own = |path: &Path, mode| {
-            if let Some((uid, gid)) = user {
-                chown(path, Some(uid), Some(gid)).unwrap();
-            }
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        };
-        own(&home, 0o700);
-        let binaries = binaries();
-        let command = |program: &str| {
-            let mut command = Command::new(binaries.join(program));
-            command
-                .current_dir(&home)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null());
-            if let Some((uid, gid)) = user {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
-        let write = |name: &str, text: &str| {
-            std::fs::write(home.join(name), text).unwrap();
-            own(&home.join(name), 0o600);
-        };
-        write("password", "hunter2");
-        let made = command("initdb")
-            .args([
-                "--username=calendar",
-                "--pwfile=password",
-                "--encoding=UTF8",
-            ])
-            .args(["--auth=scram-sha-256", "--no-sync", "--pgdata=data"])
-            .status();
-        assert!(made.unwrap().success());
+        let mut server = TestServer::create();
         let key = KeyPair::generate().unwrap();
         let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
         let certificate = names.signed_by(&key, issuer).unwrap();
-        write("data/server.key", &key.serialize_pem());
-        write("data/server.crt", &certificate.pem());
-        write("data/pg_hba.conf", "hostssl all all all scram-sha-256\n");
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let process = command("postgres")
-            .args(["-D", "data", "-c", "ssl=on", "-c", "fsync=off"])
-            .args(["-c", "listen_addresses=localhost,127.0.0.1"])
-            .args(["-c", "unix_socket_directories=", "-c"])
-            .arg(format!("port={port}"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            process,
-            home,
-            port,
-        };
-        let up = async {
-            while server
-                .database("127.0.0.1", "require")
-                .ping()
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_mins(1), up)
-            .await
-            .unwrap();
-        server
+        server.write("data/server.key", &key.serialize_pem());
+        server.write("data/server.crt", &certificate.pem());
+        server.write("data/pg_hba.conf", "hostssl all all all scram-sha-256\n");
+        server.start(&["ssl=on"]).await;
+        Self(server)
     }
 
     fn url(&self, host: &str, mode: &str) -> SecretString {
-        let port = self.port;
-        format!("postgres://calendar:hunter2@{host}:{port}/postgres?sslmode={mode}").into()
+        let url = self.0.url(host, "postgres");
+        format!("{url}?sslmode={mode}").into()
     }
 
     fn database(&self, host: &str, mode: &str) -> Database {
@@ -192,7 +64,7 @@ async fn a_server_that_demands_tls_gets_it() {
     let (_, other) = authority();
     let server = Server::start(&issuer).await;
     let file = |name: &str, text: &str| {
-        let path = server.home.join(name);
+        let path = server.0.home().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
@@ -230,7 +102,7 @@ async fn a_server_that_demands_tls_gets_it() {
         for error in refused {
             let error = chain(&error);
             assert!(error.contains(said), "{host} {mode}: {error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains(TestServer::PASSWORD), "{error}");
         }
     }
 
