@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use calendar_domain::event::ProviderEventId;
+use calendar_domain::event::{EventChange, EventKind, ProviderEventId};
 use calendar_domain::failure::PortResult;
 use calendar_domain::ids::{ConnectionId, EventId};
 use calendar_domain::normalise::stored_identifier;
@@ -14,8 +14,8 @@ use calendar_domain::plan::{self, Known, WritePlan};
 use calendar_domain::ports::EventStore;
 use calendar_domain::rejected::RejectedEvent;
 use calendar_domain::sync::{
-    AfterPage, Applied, Lease, PageBatch, Pass, PassEnd, PassKind, SeriesCorrection, TouchedSeries,
-    Unseen, UnseenReport,
+    AfterPage, Applied, Lease, PageBatch, Pass, PassEnd, PassKind, PassPosition, SeriesCorrection,
+    TouchedSeries, Unseen, UnseenReport,
 };
 use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
@@ -194,11 +194,13 @@ async fn write_seen(
     connection: &mut AsyncPgConnection,
     id: ConnectionId,
     pass: &Pass,
+    masters: &[String],
     plan: &WritePlan,
 ) -> Result<(), PgError> {
     if plan.seen.is_empty() || (pass.kind == PassKind::Delta && !plan.touched_series) {
         return Ok(());
     }
+    forget_resent(connection, id, pass, masters).await?;
     let sql = "
         INSERT INTO sync_pass_seen (calendar_connection_id, pass_id, event_id)
         SELECT $1, $2, event_id FROM unnest($3::uuid[]) AS event_id
@@ -210,6 +212,46 @@ async fn write_seen(
         .run(connection)
         .await?;
     Ok(())
+}
+
+/// A master that a pass meets again was changed meanwhile, and its series comes once more: an occurrence
+/// that was seen the first time may be missing now. One too many that is forgotten is only asked for.
+async fn forget_resent(
+    connection: &mut AsyncPgConnection,
+    id: ConnectionId,
+    pass: &Pass,
+    masters: &[String],
+) -> Result<(), PgError> {
+    if masters.is_empty() || pass.position == PassPosition::Begin {
+        return Ok(());
+    }
+    let sql = "
+        WITH resent AS MATERIALIZED (
+            SELECT m.id FROM calendar_events AS m
+            WHERE m.calendar_connection_id = $1 AND m.provider_event_id = ANY ($3)
+              AND EXISTS (SELECT 1 FROM sync_pass_seen AS p WHERE p.calendar_connection_id = $1
+                AND p.pass_id = $2 AND p.event_id = m.id OFFSET 0)
+        )
+        DELETE FROM sync_pass_seen AS p USING resent, calendar_events AS e
+        WHERE e.calendar_connection_id = $1 AND e.parent_event_id = resent.id
+          AND p.calendar_connection_id = $1 AND p.pass_id = $2 AND p.event_id = e.id";
+    Statement::new(sql)
+        .bind::<SqlUuid, _>(id.0)
+        .bind::<SqlUuid, _>(pass.id.0)
+        .bind::<Array<Text>, _>(masters)
+        .run(connection)
+        .await?;
+    Ok(())
+}
+
+/// Stored ids of the masters among a page's entries.
+fn masters(changes: &[EventChange]) -> Vec<String> {
+    let masters = changes.iter().filter(|change| {
+        matches!(change, EventChange::Event(event) if matches!(event.kind, EventKind::Master { .. }))
+    });
+    masters
+        .map(|master| stored_identifier(master.id().as_str()).into_owned())
+        .collect()
 }
 
 async fn apply(
@@ -226,6 +268,7 @@ async fn apply(
     } = batch;
     fence::check(connection, lease, id, Some(&pass)).await?;
     let changes = plan::last_wins(changes);
+    let masters = masters(&changes);
     let known = known::known(connection, id, &changes).await?;
     let plan = plan::plan(changes, &known);
     let inserted = plan.writes.iter().filter(|write| write.is_new).count() as u64;
@@ -241,7 +284,7 @@ async fn apply(
     rows::write(connection, id, &plan.writes, now).await?;
     children::write(connection, id, &plan.writes, now).await?;
     rejected::write(connection, id, &pass, &plan.rejected, now).await?;
-    write_seen(connection, id, &pass, &plan).await?;
+    write_seen(connection, id, &pass, &masters, &plan).await?;
     if end::sweeps(&then) {
         applied.removed += end::sweep(connection, id, &pass, now).await?;
     }

@@ -2,7 +2,7 @@
 
 use calendar_domain::event::{EventKind, TeamsMeeting};
 use calendar_domain::ports::EventStore as _;
-use calendar_domain::sync::{PassKind, SeriesCorrection};
+use calendar_domain::sync::{Pass, PassKind, SeriesCorrection};
 
 use crate::support::{NOW, World, change, exception, master, occurrence, pass, removed, start};
 
@@ -237,4 +237,44 @@ async fn touched_series_are_judged_page_by_page() {
         .await
         .unwrap();
     assert_eq!((again, synced.tuples().await), (0, before));
+}
+
+#[tokio::test]
+async fn what_a_resent_series_no_longer_shows_is_not_seen() {
+    let world = World::new().await;
+    let synced = world.synced_user().await;
+    let mut full = pass(PassKind::Full);
+    let page = vec![
+        change(master("m")),
+        occurrence("o1", "m", 3),
+        occurrence("o2", "m", 4),
+        occurrence("o3", "m", 5),
+    ];
+    synced.page(&mut full, page).await;
+    // Split: the rest of it comes on the next page, without the master, and takes nothing back.
+    synced.page(&mut full, vec![occurrence("o4", "m", 6)]).await;
+    let seen = async |full: &Pass| -> Vec<(String, bool)> {
+        let touched = world.events.touched_series(synced.id, full, None, 10).await;
+        let instances = touched.unwrap().remove(0).instances.into_iter();
+        instances
+            .map(|instance| {
+                (
+                    instance.provider_event_id.as_str().to_owned(),
+                    instance.seen,
+                )
+            })
+            .collect()
+    };
+    let all = ["o1", "o2", "o3", "o4"].map(|id| (id.to_owned(), true));
+    assert_eq!(seen(&full).await, all);
+    // An occurrence was deleted while the pass was under way.
+    let page = vec![
+        change(master("m")),
+        occurrence("o1", "m", 3),
+        occurrence("o3", "m", 5),
+    ];
+    synced.page(&mut full, page).await;
+    synced.page(&mut full, vec![occurrence("o4", "m", 6)]).await;
+    let hole = all.map(|(id, _)| (id.clone(), id != "o2"));
+    assert_eq!(seen(&full).await, hole);
 }
