@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 use keys::KeysCommand;
 use wiring::{Adapters, CHECKS};
 
-/// How long requests in flight have once we are asked to stop.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How long requests in flight have once we are asked to stop. After ten seconds, service managers kill.
+const LAST_REQUESTS: Duration = Duration::from_secs(9);
 
 /// Serves the calendar API.
 #[derive(Parser)]

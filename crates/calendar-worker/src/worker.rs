@@ -11,7 +11,7 @@ use calendar_domain::sync::{Claim, Lease};
 use calendar_runtime::{ErrorChain, shutdown};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 /// How often the queue is asked while nothing is due and nobody wakes us.
@@ -24,9 +24,10 @@ const WOKEN_FOR: Duration = PUSHED_PASSES_APART_MOST.saturating_add(POLL_WOKEN);
 /// The first pause and the longest one between two attempts while the database is away.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long pages in flight have once we are asked to stop, and then how long giving back the leases
-/// of those that did not end may take. Together 10 s: after that, service managers kill.
-const LAST_PAGES: Duration = Duration::from_secs(8);
+/// How long a claim under way has once we are asked to stop, then pages in flight, and then giving back the
+/// leases of those that did not end. Less than 10 s together: after that, service managers kill.
+const LAST_CLAIM: Duration = Duration::from_secs(1);
+const LAST_PAGES: Duration = Duration::from_secs(6);
 const LAST_LEASES: Duration = Duration::from_secs(2);
 
 /// What the worker does, so that the loop can be tried without a database.
@@ -126,7 +127,12 @@ impl<W: Work> Worker<W> {
     /// Claims until all places are taken or nothing is due.
     async fn fill(&mut self) -> PortResult<()> {
         while self.running.len() < self.concurrency && !*self.stop.borrow() {
-            let Some(claim) = self.work.claim().await? else {
+            let claimed = tokio::select! {
+                claimed = self.work.claim() => claimed?,
+                // The database does not answer. Should it grant the claim yet, the lease runs out by itself.
+                () = too_late(self.stop.clone()) => None,
+            };
+            let Some(claim) = claimed else {
                 break;
             };
             let lease = claim.lease;
@@ -213,4 +219,10 @@ impl<W: Work> Worker<W> {
             warn!("some leases were not given back; they expire by themselves");
         }
     }
+}
+
+/// Ends when a claim has had its time after the stop.
+async fn too_late(stop: watch::Receiver<bool>) {
+    shutdown::stopped(stop).await;
+    sleep(LAST_CLAIM).await;
 }
