@@ -511,6 +511,8 @@ impl<'a, 'p> PassRun<'a, 'p> {
         let again = self.connection.push_look.filter(|_| !found);
         let (push_look, wait) = match (unseen, again.and_then(PushLook::next)) {
             (Unseen::Hold, _) => (None, self.settings.poll.min(StdDuration::from_mins(1))),
+            // All pages were read by an earlier run: what this one was asked to look for may have come after them.
+            _ if self.pages == 0 => (self.connection.push_look, StdDuration::ZERO),
             (_, Some((look, wait))) => (Some(look), wait.min(poll)),
             (_, None) => (None, poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))),
         };

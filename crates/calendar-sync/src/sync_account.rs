@@ -30,6 +30,9 @@ const RETRY_AFTER_MOST: StdDuration = StdDuration::from_hours(6);
 /// have to be renewed, and pushes may wait, which the next claim sees to first.
 const CLAIM_MOST: Duration = Duration::minutes(1);
 
+/// How long after a lease could not be given back that is tried again.
+const RELEASE_AGAIN: StdDuration = StdDuration::from_secs(1);
+
 /// What an operator sets.
 #[derive(Clone, Debug)]
 pub struct SyncSettings {
@@ -101,11 +104,29 @@ impl SyncAccount {
         // removed) it runs out, so that the account is not claimed again at once, and again.
         if let Err(error) = ended {
             tracing::warn!(account_id = %lease.account_id, code = %error.code, "the lease no longer holds: the account is left to its next claim");
-        } else if let Err(error) = self.queue.release(&lease).await {
+        } else if let Err(error) = self.give_back(&lease).await {
             // It runs out by itself.
             tracing::warn!(account_id = %lease.account_id, error = &error as &dyn std::error::Error, "the lease could not be given back");
         }
         reports
+    }
+
+    /// Gives the lease back. Where the database is away it is asked again for as long as the lease would last,
+    /// so that the account does not wait for its end when the database is back.
+    async fn give_back(&self, lease: &Lease) -> PortResult<()> {
+        let mut waited = StdDuration::ZERO;
+        loop {
+            match self.queue.release(lease).await {
+                Err(error)
+                    if error.class == FailureClass::Retryable
+                        && waited < self.settings.lease_ttl =>
+                {
+                    tokio::time::sleep(RELEASE_AGAIN).await;
+                    waited += RELEASE_AGAIN;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Prolongs the lease until that fails; returns why.
@@ -445,7 +466,7 @@ fn log(report: &PassReport, result: &PortResult<PassOutcome>) {
         ..
     } = report.applied;
     let kind = name(report.kind);
-    let millis = report.duration.as_millis();
+    let millis = u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX);
     let PassReport {
         connection_id,
         account_id,

@@ -17,7 +17,7 @@ use calendar_domain::ports::{
 };
 use calendar_domain::provider::{CalendarProvider, Capabilities};
 use calendar_domain::rejected::RejectedEvent;
-use calendar_domain::subscription::ClaimedPush;
+use calendar_domain::subscription::{ClaimedPush, PushLook};
 use calendar_domain::sync::{
     AfterPage, Applied, CalendarRef, ChangesFrom, ChangesPage, Claim, Cursor, DueConnection, Lease,
     Mailbox, NextPage, Pass, PassKind, PassPosition, SeriesInstance, SyncWindow, TouchedSeries,
@@ -856,6 +856,51 @@ async fn a_stale_lease_ends_the_pass_without_another_write() {
         ports.run(synced_connection()).await[0].outcome,
         Err("lease_lost".to_owned())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_given_back_is_tried_again_while_it_would_last() {
+    for (failures, asked) in [(5, 6), (100, 61)] {
+        let mut ports = Ports::giving_back(0);
+        let mut left = failures;
+        ports
+            .queue
+            .expect_release()
+            .times(asked)
+            .returning(move |_| {
+                if left == 0 {
+                    return Ok(());
+                }
+                left -= 1;
+                let code = "database_unavailable";
+                Err(PortError::new(FailureClass::Retryable, code))
+            });
+        ports.run_until(synced_connection(), true).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_after_the_last_page_is_looked_for_at_once() {
+    let mut ports = Ports::new();
+    ports
+        .events
+        .expect_finish()
+        .withf(|_, _, _, end, _| end.next_due_at == NOW && end.push_look == Some(PushLook::First))
+        .times(1)
+        .returning(|_, _, _, _, _| Ok(0));
+    let resumed = Pass {
+        id: PassId::new(),
+        kind: PassKind::Delta,
+        window: window(),
+        position: PassPosition::Fetched(cursor("d1")),
+        touched_series: false,
+    };
+    let connection = DueConnection {
+        pass: Some(resumed),
+        push_look: Some(PushLook::First),
+        ..synced_connection()
+    };
+    assert_eq!(ports.run(connection).await[0].outcome, Ok(()));
 }
 
 #[tokio::test]
