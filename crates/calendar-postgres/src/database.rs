@@ -23,8 +23,12 @@ use crate::tls::{self, TlsOptions};
 /// How long to wait for a connection to be made, or for one of the pool to become free.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Milliseconds: longer than any statement of ours takes; a runaway must not hold its locks for ever.
-const STATEMENT_TIMEOUT: &str = "statement_timeout=60000";
+/// Milliseconds, longer than any statement of ours takes and than we let a transaction wait: neither a runaway nor a
+/// process that froze, or whose machine is gone, may hold its locks for ever.
+const TIMEOUTS: [(&str, &str); 2] = [
+    ("statement_timeout", "60000"),
+    ("idle_in_transaction_session_timeout", "60000"),
+];
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
@@ -86,7 +90,8 @@ impl Database {
     ///   see to that.
     /// - Isolation `READ COMMITTED` and `synchronous_commit` not `off`, the server's defaults: what was answered is
     ///   stored.
-    /// - A `statement_timeout` (ours is 60 s), so that a runaway does not hold its locks for ever.
+    /// - A `statement_timeout` and an `idle_in_transaction_session_timeout` (ours are 60 s), so that neither a
+    ///   runaway nor a process that froze holds its locks for ever.
     /// - Statements stay prepared per connection: a proxy that gives each transaction another connection
     ///   (`PgBouncer`'s transaction mode) has to know prepared statements.
     /// - Four connections more than passes run at once, at most twenty: passes that have to wait for one cannot
@@ -307,11 +312,13 @@ fn read_url(url: &str) -> Result<(Config, TlsOptions), PgError> {
     if config.get_application_name().is_none() {
         config.application_name("calendar-sync");
     }
-    let options = config.get_options().unwrap_or_default();
-    if !options.contains("statement_timeout") {
-        let options = format!("{options} -c {STATEMENT_TIMEOUT}");
-        config.options(options.trim());
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    for (name, milliseconds) in TIMEOUTS {
+        if !options.contains(name) {
+            options = format!("{options} -c {name}={milliseconds}");
+        }
     }
+    config.options(options.trim());
     Ok((config, tls))
 }
 
@@ -328,18 +335,21 @@ mod tests {
         assert_eq!(tls.root_certificate.as_deref(), Some("/etc/ca.pem"));
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(config.get_dbname(), Some("calendar"));
-        assert!(
-            config
-                .get_options()
-                .unwrap()
-                .contains("statement_timeout=60000")
-        );
+        for timeout in [
+            "-c statement_timeout=60000",
+            "-c idle_in_transaction_session_timeout=60000",
+        ] {
+            assert!(config.get_options().unwrap().contains(timeout));
+        }
     }
 
     #[test]
     fn a_statement_timeout_of_ones_own_stays() {
         let (config, _) = read_url("postgres://db/x?options=-c%20statement_timeout%3D5").unwrap();
-        assert_eq!(config.get_options(), Some("-c statement_timeout=5"));
+        assert_eq!(
+            config.get_options(),
+            Some("-c statement_timeout=5 -c idle_in_transaction_session_timeout=60000")
+        );
     }
 
     #[test]

@@ -85,7 +85,9 @@ async fn main() -> anyhow::Result<()> {
 /// `custom_setup`.
 fn pool(url: &str) -> anyhow::Result<Pool<AsyncPgConnection>> {
     let query = if url.contains('?') { '&' } else { '?' };
-    let url = format!("{url}{query}options=-c%20statement_timeout%3D60000");
+    let url = format!(
+        "{url}{query}options=-c%20statement_timeout%3D60000%20-c%20idle_in_transaction_session_timeout%3D60000"
+    );
     let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
     let pool = Pool::builder(manager)
         .max_size(CONNECTIONS)
