@@ -10,12 +10,12 @@ use crate::ids::{AccountId, ConnectionId, SubscriptionId};
 use crate::provider::CalendarProvider;
 
 /// A push is answered at once. Passes that further ones ask for over the same account begin so long after
-/// the one before: twice as long each time, up to [`PUSHED_PASSES_APART_MOST`], until none was asked for
+/// the one before: four times as long each time, up to [`PUSHED_PASSES_APART_MOST`], until none was asked for
 /// during [`PUSH_BURST_ENDS`]. So one edit (which gives several pushes) and a few are seen at once, and
-/// ten thousand pushes a minute are a pass a second.
+/// a thousand pushes a second for a hundred accounts are fifty passes a second.
 pub const PUSHED_PASSES_APART: Duration = Duration::from_millis(50);
 /// See [`PUSHED_PASSES_APART`].
-pub const PUSHED_PASSES_APART_MOST: Duration = Duration::from_secs(1);
+pub const PUSHED_PASSES_APART_MOST: Duration = Duration::from_secs(2);
 /// See [`PUSHED_PASSES_APART`].
 pub const PUSH_BURST_ENDS: Duration = Duration::from_secs(5);
 

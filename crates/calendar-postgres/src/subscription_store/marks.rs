@@ -63,7 +63,7 @@ const RECORD: &str = concat!(
         UPDATE calendar_accounts AS a SET
             pushed_at = CASE WHEN m.look
                 THEN least(a.pushed_at, greatest($7, CASE WHEN a.push_taken_at <= $7 THEN a.push_taken_at
-                    + make_interval(secs => least($8 * (1 << a.push_burst), $10)) END))
+                    + make_interval(secs => least($8 * (1 << 2 * a.push_burst), $10)) END))
                 ELSE a.pushed_at END,
             push_due_at = least(a.push_due_at, m.due_at)
         FROM (

@@ -58,7 +58,7 @@ async fn the_more_pushes_come_the_longer_passes_are_apart_until_it_is_quiet() {
     pushed.release().await;
     // Each push comes just after the one before was taken.
     let mut now = 1.0;
-    for apart in [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0] {
+    for apart in [0.05, 0.2, 0.8, 2.0, 2.0] {
         pushed.push_at(&[PushSignal::Changed], at(now)).await;
         let claim = pushed.claim_at(at(now)).await.unwrap();
         pushed.world.queue.release(&claim.lease).await.unwrap();
