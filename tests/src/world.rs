@@ -81,7 +81,15 @@ impl World {
 
     /// The same, with other options or variables.
     pub async fn start_with(options: Options, variables: &[(&str, &str)]) -> Self {
-        let database = TestDatabase::create().await;
+        Self::start_on(TestDatabase::create().await, options, variables).await
+    }
+
+    /// The same, on a database that was made for it.
+    pub async fn start_on(
+        database: TestDatabase,
+        options: Options,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let simulator = Server::start(options).await.expect("the simulator starts");
         let environment = environment(database.url(), &simulator, free_port().await, variables);
         let api = Process::start(Binary::Api, &[], &environment);

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use calendar_e2e::{Binary, Process, Proxy, World, eventually};
 use calendar_postgres::testing::TestDatabase;
-use calendar_simulator::{Options, Quirks};
 use reqwest::Method;
-use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -186,69 +184,4 @@ async fn a_database_that_goes_away_gives_503_and_comes_back_by_itself() {
     world
         .pass(&user, connections["data"][0]["id"].as_str().unwrap())
         .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_in_mid_pass_loses_nothing() {
-    const MAILBOX: &str = "ann@contoso.example";
-    // Slow enough that the pass is under way when its first page is seen.
-    let options = Options {
-        quirks: Quirks {
-            latency_ms: 150,
-            ..Quirks::default()
-        },
-        ..Options::default()
-    };
-    let mut world = World::start_with(options, &[]).await;
-    world
-        .simulator
-        .create_mailbox(MAILBOX, "Ann", "UTC")
-        .unwrap();
-    let now = world.simulator.now();
-    world
-        .simulator
-        .create_events_in_bulk(MAILBOX, None, 3_000, now, 60)
-        .unwrap();
-    let user = world.user("ann@example.com").await;
-    assert_eq!(
-        world
-            .connect(&user, MAILBOX, json!({"calendars": "primary"}))
-            .await
-            .status,
-        200
-    );
-    let client = world.database.connect().await;
-    eventually("some pages are stored", || async {
-        client
-            .query_one("SELECT count(*) FROM calendar_events", &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            > 0
-    })
-    .await;
-    world.worker.signal("KILL").await;
-    world.worker.end(LONG).await;
-    let unfinished: i64 = client
-        .query_one(
-            "SELECT count(*) FROM calendar_sync_states WHERE pass_id IS NOT NULL",
-            &[],
-        )
-        .await
-        .unwrap()
-        .get(0);
-    assert_eq!(unfinished, 1, "the worker was killed in mid pass");
-    // The dead worker's lease runs out by itself; here it is made to, so that the test is quick.
-    client
-        .execute("UPDATE calendar_accounts SET lease_expires_at = now()", &[])
-        .await
-        .unwrap();
-    world.worker = Process::start(Binary::Worker, &[], &world.environment);
-    let connections = world.get(&user, "/v1/connections").await;
-    let id = connections["data"][0]["id"].as_str().unwrap().to_owned();
-    world.wait_for_status(&user, &id, "connected").await;
-    let (from, to) = ("2020-01-01T00:00:00Z", "2040-01-01T00:00:00Z");
-    let bound = (now + calendar_simulator::jiff::SignedDuration::from_hours(24 * 360)).to_string();
-    world.converge(&user, &id, MAILBOX, from, &bound).await;
-    assert_eq!(world.stored(&user, &id, from, to).await.len(), 3_000);
 }
