@@ -507,12 +507,17 @@ impl<'a, 'p> PassRun<'a, 'p> {
             } = self.applied;
             found = inserted + updated + removed > 0;
         }
-        // A page of an earlier run of this pass was found as well, but that is no matter: one look more.
+        // What changed since a pass began may be in none of its pages. One that was begun by an earlier claim
+        // is not the look that this claim is for.
+        let is_old = self
+            .connection
+            .pass
+            .as_ref()
+            .is_some_and(|pass| pass.id == self.pass.id);
         let again = self.connection.push_look.filter(|_| !found);
         let (push_look, wait) = match (unseen, again.and_then(PushLook::next)) {
             (Unseen::Hold, _) => (None, self.settings.poll.min(StdDuration::from_mins(1))),
-            // All pages were read by an earlier run: what this one was asked to look for may have come after them.
-            _ if self.pages == 0 => (self.connection.push_look, StdDuration::ZERO),
+            _ if is_old => (self.connection.push_look, StdDuration::ZERO),
             (_, Some((look, wait))) => (Some(look), wait.min(poll)),
             (_, None) => (None, poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))),
         };

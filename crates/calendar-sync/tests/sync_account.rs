@@ -371,6 +371,34 @@ async fn a_pass_that_died_goes_on_where_it_was() {
     assert_eq!(reports[0].outcome, Err("scripted".to_owned()));
 }
 
+/// What changed since it began may be in none of its pages: whoever asked for a look gets another.
+#[tokio::test]
+async fn a_pass_that_was_taken_up_is_followed_by_another_at_once() {
+    for push_look in [None, Some(PushLook::First)] {
+        let mut ports = Ports::new();
+        ports
+            .events
+            .expect_finish()
+            .times(1)
+            .returning(move |_, _, _, end, _| {
+                assert_eq!((end.next_due_at, end.push_look), (NOW, push_look));
+                Ok(0)
+            });
+        let connection = DueConnection {
+            pass: Some(Pass {
+                id: PassId::new(),
+                kind: PassKind::Delta,
+                window: window(),
+                position: PassPosition::Fetched(cursor("d1")),
+                touched_series: false,
+            }),
+            push_look,
+            ..synced_connection()
+        };
+        assert!(ports.run(connection).await[0].outcome.is_ok());
+    }
+}
+
 #[tokio::test]
 async fn a_lost_cursor_becomes_a_full_pass_at_once() {
     let mut ports = Ports::new();
