@@ -1,7 +1,6 @@
 //! The store against the provider's truth, event by event and instance by instance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use calendar_simulator::Simulator;
 use calendar_simulator::jiff::Timestamp;
@@ -75,10 +74,15 @@ pub(crate) async fn differences(
     Ok(differences)
 }
 
-/// Ids differ by who looks, so a shared event is known by its title (which no other has) and its start.
+/// Ids differ by who looks, so a shared event is known by its title (which only its series has too) and its start.
 fn key(connection: &ConnectionRow, id: &str, facts: &Facts) -> String {
     if connection.is_shared {
-        format!("{} {}", facts["title"], facts["start"])
+        let occurrence = if facts["inherits"] == "true" {
+            " occurrence"
+        } else {
+            ""
+        };
+        format!("{} {}{occurrence}", facts["title"], facts["start"])
     } else {
         id.to_owned()
     }
@@ -108,24 +112,37 @@ fn truth(
         .filter(|event| event["type"] == "seriesMaster")
         .map(|event| (text(&event["id"]), event))
         .collect();
-    let mut rows = BTreeMap::new();
+    let mut rows = Vec::new();
     let mut shown = BTreeSet::new();
     for event in &instances {
         let facts = facts(event, &masters, connection);
         if let Some(master) = event["seriesMasterId"].as_str() {
             shown.insert(master.to_owned());
         }
-        rows.insert(key(connection, &text(&event["id"]), &facts), facts);
+        rows.push((key(connection, &text(&event["id"]), &facts), facts));
     }
     // A master stands for what its series shows.
     for id in shown {
         if let Some(master) = masters.get(&id) {
             let facts = facts(master, &masters, connection);
             let key = format!("master {}", key(connection, &id, &facts));
-            rows.insert(key, facts);
+            rows.push((key, facts));
         }
     }
-    rows
+    by_key(rows)
+}
+
+/// An exception may have been moved to where another stands: then both have their place in the map.
+fn by_key(mut rows: Vec<(String, Facts)>) -> BTreeMap<String, Facts> {
+    rows.sort();
+    let mut map = BTreeMap::new();
+    for (mut key, facts) in rows {
+        while map.contains_key(&key) {
+            key.push_str(" again");
+        }
+        map.insert(key, facts);
+    }
+    map
 }
 
 fn text(value: &Value) -> String {
@@ -239,7 +256,7 @@ async fn stored(
     #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]
     let (from, to) = (window.0 as f64, window.1 as f64);
     let found = client.query(STORED, &[&connection.id, &from, &to]).await?;
-    let mut rows = BTreeMap::new();
+    let mut rows = Vec::new();
     for row in found {
         let facts = facts_of_row(&row, connection);
         let id: String = row.get("provider_event_id");
@@ -248,13 +265,9 @@ async fn stored(
         if is_master {
             at = format!("master {at}");
         }
-        let mut double = at.clone();
-        while rows.contains_key(&double) {
-            let _ = write!(double, " again");
-        }
-        rows.insert(double, facts);
+        rows.push((at, facts));
     }
-    Ok(rows)
+    Ok(by_key(rows))
 }
 
 fn facts_of_row(row: &Row, connection: &ConnectionRow) -> Facts {

@@ -174,7 +174,7 @@ impl<'b> Run<'b> {
         simulator.set_clock(time.timestamp(), true);
         // In some runs pushes run ahead of what delta shows.
         simulator.set_pushes(PushFaults {
-            visible_after_ms: if rng.percent(30) { 4_000 } else { 0 },
+            visible_after_ms: *rng.pick(&[0, 0, 4_000, 20_000]),
             ..PushFaults::default()
         });
         let world = World::new(&simulator, &mut rng)?;
@@ -397,12 +397,12 @@ impl<'b> Run<'b> {
             });
             return self.settle().await;
         }
-        if self.with_faults && kind.is_provider() && self.rng.permille(60) {
+        if self.with_faults && kind.is_provider() && self.rng.permille(120) {
             let (name, fault) = provider_fault(&mut self.rng);
             self.simulator.script_fault(fault);
             let _ = write!(line, " [{name}]");
         }
-        if self.with_faults && !kind.is_provider() && self.rng.permille(25) {
+        if self.with_faults && !kind.is_provider() && self.rng.permille(40) {
             let (nth, cut) = (
                 1 + self.rng.below(8),
                 *self.rng.pick(&[Cut::Before, Cut::After]),
