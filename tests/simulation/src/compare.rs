@@ -11,6 +11,10 @@ use crate::world::{World, ZONES};
 
 /// A connection of ours, and what it is at the provider.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a column of the query"
+)]
 pub(crate) struct ConnectionRow {
     pub(crate) id: String,
     pub(crate) account: String,

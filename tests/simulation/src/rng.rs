@@ -1,4 +1,4 @@
-//! Chance from a seed: SplitMix64, so that a seed means the same in every version of every library.
+//! Chance from a seed: `SplitMix64`, so that a seed means the same in every version of every library.
 //! Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
 
 /// A stream of numbers that follows from its seed.

@@ -273,7 +273,7 @@ struct NoWakeups;
 #[async_trait]
 impl Wakeups for NoWakeups {
     async fn woken(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
