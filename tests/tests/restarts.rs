@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     reason = "for tests: what fails here fails the test"
 )]
-#![expect(clippy::print_stdout, reason = "it says how long it took")]
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -44,6 +44,7 @@ async fn count(client: &Client, what: &str) -> i64 {
     client.query_one(&sql, &[]).await.unwrap().get(0)
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, step by step")]
 async fn two_workers(plan: Plan) {
     let mut server = TestServer::create();
     server

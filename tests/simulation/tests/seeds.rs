@@ -1,5 +1,10 @@
 //! A fixed set of seeds: none diverges, each replays, and planted bugs are found.
 
+#![allow(
+    clippy::expect_used,
+    reason = "for tests: what fails here fails the test"
+)]
+
 use calendar_simulation::{Bench, Outcome, Plant, run};
 
 async fn outcome(bench: &Bench, seed: u64, plant: Option<Plant>) -> Outcome {
