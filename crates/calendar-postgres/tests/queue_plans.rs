@@ -41,6 +41,9 @@ const ACCOUNTS: &str = "
     FROM calendar_connections, generate_series(1, 4) AS n WHERE is_primary;
     INSERT INTO calendar_rejected_events (calendar_connection_id, provider_event_id, reason, mapper_version, pass_id)
     SELECT id, repeat('E', 150), 'end_missing', 1, id FROM calendar_connections;
+    INSERT INTO mailbox_turns (provider, mailbox, turn, holder, fence, expires_at)
+    SELECT 'MICROSOFT', md5(n::text)::uuid, turn, gen_random_uuid(), 1, '2100-01-01Z'
+    FROM generate_series(1, 5000) AS n, generate_series(1, 2) AS turn;
     ANALYZE";
 
 const MICROSOFT: [CalendarProvider; 1] = [CalendarProvider::Microsoft];
