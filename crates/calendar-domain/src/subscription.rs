@@ -265,12 +265,13 @@ pub enum PushLook {
 }
 
 impl PushLook {
-    /// The look to take when this one has found nothing, and how long to wait for it.
+    /// The look to take after this one, and how long to wait for it. One that has found something may have found
+    /// another change than the one that was pushed: only the last look is taken then.
     #[must_use]
-    pub fn next(self) -> Option<(Self, Duration)> {
+    pub fn next(self, found: bool) -> Option<(Self, Duration)> {
         match self {
-            Self::First => Some((Self::Second, Duration::from_secs(5))),
-            Self::Second => Some((Self::Third, Duration::from_mins(1))),
+            Self::First if !found => Some((Self::Second, Duration::from_secs(5))),
+            Self::First | Self::Second => Some((Self::Third, Duration::from_mins(1))),
             Self::Third => None,
         }
     }

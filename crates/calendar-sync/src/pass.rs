@@ -8,7 +8,6 @@ use calendar_domain::failure::{FailureClass, PortError, PortResult};
 use calendar_domain::ids::PassId;
 use calendar_domain::ports::{CalendarReader, Clock, EventStore};
 use calendar_domain::series::{Suspects, judge};
-use calendar_domain::subscription::PushLook;
 use calendar_domain::sync::{
     AfterPage, Applied, ChangesFrom, ChangesPage, DueConnection, NextPage, PageBatch, Pass,
     PassEnd, PassKind, PassPosition, SyncWindow, Unseen, UnseenReport,
@@ -514,10 +513,10 @@ impl<'a, 'p> PassRun<'a, 'p> {
             .pass
             .as_ref()
             .is_some_and(|pass| pass.id == self.pass.id);
-        let again = self.connection.push_look.filter(|_| !found);
-        let (push_look, wait) = match (unseen, again.and_then(PushLook::next)) {
+        let look = self.connection.push_look;
+        let (push_look, wait) = match (unseen, look.and_then(|look| look.next(found))) {
             (Unseen::Hold, _) => (None, self.settings.poll.min(StdDuration::from_mins(1))),
-            _ if is_old => (self.connection.push_look, StdDuration::ZERO),
+            _ if is_old => (look, StdDuration::ZERO),
             (_, Some((look, wait))) => (Some(look), wait.min(poll)),
             (_, None) => (None, poll.mul_f64(0.9 + 0.2 * spread(self.pass.id))),
         };

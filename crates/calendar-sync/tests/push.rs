@@ -795,7 +795,7 @@ async fn a_poll_that_finds_what_no_push_announced_is_reported() {
 }
 
 #[tokio::test]
-async fn a_look_that_finds_nothing_is_repeated_twice() {
+async fn looks_are_repeated_whatever_they_find() {
     let (first, second, third) = (
         Some(PushLook::First),
         Some(PushLook::Second),
@@ -805,7 +805,10 @@ async fn a_look_that_finds_nothing_is_repeated_twice() {
         (first, false, false, second, Duration::seconds(5)),
         (second, false, false, third, Duration::MINUTE),
         (third, false, false, None, Duration::hours(6)),
-        (first, true, false, None, Duration::hours(6)),
+        // What it has found may be another change than the one that was pushed.
+        (first, true, false, third, Duration::MINUTE),
+        (second, true, false, third, Duration::MINUTE),
+        (third, true, false, None, Duration::hours(6)),
         (None, false, false, None, Duration::hours(6)),
         (None, false, true, None, Duration::minutes(5)),
     ] {
