@@ -7,7 +7,10 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use crate::event::{EventChange, EventKind, EventMoment, EventSpan, ProviderEventId};
+use crate::recurrence::RecurrenceRule;
 use crate::sync::{SeriesCorrection, SyncWindow, TouchedSeries};
 use crate::zone;
 
@@ -23,11 +26,7 @@ impl Suspects {
     /// takes place outside the window: it has left it, or was moved out, and no view of the window shows it.
     #[must_use]
     pub fn of(series: &TouchedSeries, window: SyncWindow) -> Self {
-        let zone = series.zone.as_deref().and_then(zone::lookup);
-        let mut missing: BTreeSet<EventMoment> = series
-            .rule
-            .as_ref()
-            .zip(zone.or_else(|| series.span.is_all_day().then_some(jiff::tz::TimeZone::UTC)))
+        let mut missing: BTreeSet<EventMoment> = rule_in_zone(series)
             .map(|(rule, zone)| rule.starts_in(series.span, &zone, inner(series.span, window)))
             .unwrap_or_default()
             .into_iter()
@@ -77,6 +76,7 @@ pub fn judge(
             .iter()
             .any(|change| Some(change.id()) == id || is_at(change, start))
     };
+    let rule = rule_in_zone(series);
     let mut exception_dates: BTreeSet<EventMoment> =
         series.exception_dates.iter().copied().collect();
     let mut removed = Vec::new();
@@ -101,10 +101,9 @@ pub fn judge(
         if is_there(*start, None) {
             exception_dates.remove(start);
         } else if are_holes_told
-            && series
-                .rule
+            && rule
                 .as_ref()
-                .is_some_and(|rule| still_made(rule, series, *start))
+                .is_some_and(|rule| is_made(rule, series.span, *start))
         {
             exception_dates.insert(*start);
         }
@@ -113,6 +112,10 @@ pub fn judge(
         .into_iter()
         .filter(|change| suspects.missing.iter().any(|start| is_at(change, *start)))
         .collect();
+    // After an edit of the rule or its time, what was left out of the old series says nothing of the new one.
+    if let Some(rule) = &rule {
+        exception_dates.retain(|start| is_made(rule, series.span, *start));
+    }
     let exception_dates: Vec<EventMoment> = exception_dates.into_iter().collect();
     let mut before = series.exception_dates.clone();
     before.sort_unstable();
@@ -126,26 +129,27 @@ pub fn judge(
     (correction, contradictions)
 }
 
-/// An instance that is gone because the rule no longer makes it is no exception date.
-fn still_made(
-    rule: &crate::recurrence::RecurrenceRule,
-    series: &TouchedSeries,
+/// The rule and the zone that it runs in, where the series can be expanded.
+fn rule_in_zone(series: &TouchedSeries) -> Option<(&RecurrenceRule, TimeZone)> {
+    let zone = match series.zone.as_deref().and_then(zone::lookup) {
+        None if series.span.is_all_day() => Some(TimeZone::UTC),
+        zone => zone,
+    };
+    series.rule.as_ref().zip(zone)
+}
+
+/// Whether the rule makes an occurrence there. One that it does not make is no exception date.
+fn is_made(
+    (rule, zone): &(&RecurrenceRule, TimeZone),
+    first: EventSpan,
     start: EventMoment,
 ) -> bool {
     let at = start.to_column();
-    let Some(zone) = series
-        .zone
-        .as_deref()
-        .and_then(zone::lookup)
-        .or_else(|| series.span.is_all_day().then_some(jiff::tz::TimeZone::UTC))
-    else {
-        return false;
-    };
     let moment = SyncWindow {
         start: at,
         end: at.checked_add(time::Duration::SECOND).unwrap_or(at),
     };
-    rule.starts_in(series.span, &zone, moment).contains(&start)
+    rule.starts_in(first, zone, moment).contains(&start)
 }
 
 /// Whether a provider's entry stands in this place of its series. Compared as columns: an all-day

@@ -133,6 +133,29 @@ fn what_the_rule_no_longer_makes_goes_without_an_exception_date() {
 }
 
 #[test]
+fn what_was_left_out_before_the_series_moved_is_no_exception_any_more() {
+    let mut moved = series(whole());
+    let (old, new) = (on(2) - Duration::HOUR, on(300));
+    moved.exception_dates = vec![EventMoment::Instant(old), EventMoment::Instant(new)];
+    let suspects = Suspects::of(&moved, WINDOW);
+    let (correction, _) = judge(&moved, &suspects, Vec::new());
+    assert_eq!(
+        correction.unwrap().exception_dates,
+        moved.exception_dates[1..]
+    );
+    // Where the series cannot be expanded, what we know stays.
+    for unknown in ["rule", "zone"] {
+        let mut kept = moved.clone();
+        match unknown {
+            "rule" => kept.rule = None,
+            _ => kept.zone = None,
+        }
+        let suspects = Suspects::of(&kept, WINDOW);
+        assert_eq!(judge(&kept, &suspects, Vec::new()).0, None, "{unknown}");
+    }
+}
+
+#[test]
 fn an_occurrence_that_is_back_is_no_exception_any_more() {
     let mut series = series(whole());
     series.exception_dates = vec![EventMoment::Instant(on(1)), EventMoment::Instant(on(-30))];
