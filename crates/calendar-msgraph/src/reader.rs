@@ -217,6 +217,7 @@ impl MsGraph {
             Err(error) if error.is_item_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
+        let _: Identified = serde_json::from_slice(&body).map_err(GraphError::unreadable)?;
         let raw: &RawValue = serde_json::from_slice(&body).map_err(GraphError::unreadable)?;
         Ok(Some(
             match Mapper::default().entry(raw, Occurrences::AsException) {
@@ -307,6 +308,13 @@ impl CalendarReader for MsGraph {
             .await
             .map_err(GraphError::of_calendar)
     }
+}
+
+/// What every event has: an answer without it is none.
+#[derive(serde::Deserialize)]
+struct Identified {
+    #[serde(rename = "id")]
+    _id: String,
 }
 
 fn changes_of(entries: &[&RawValue]) -> Vec<EventChange> {

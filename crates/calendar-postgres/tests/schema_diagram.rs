@@ -404,6 +404,9 @@ async fn deleting_a_user_removes_all_that_is_theirs() {
              webhook AS (INSERT INTO webhook_subscriptions
                      (calendar_connection_id, provider, subscription_id, expiration_datetime)
                  SELECT id, 'MICROSOFT', '{email}', now() FROM connection),
+             rejected AS (INSERT INTO calendar_rejected_events
+                     (calendar_connection_id, provider_event_id, reason, mapper_version, pass_id)
+                 SELECT id, 'bad', 'end_missing', 1, id FROM connection),
              master AS (INSERT INTO calendar_events
                      (calendar_connection_id, provider_event_id, start_time, end_time)
                  SELECT id, 'master', now(), now() FROM connection RETURNING id, calendar_connection_id),
