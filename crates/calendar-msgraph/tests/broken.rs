@@ -467,7 +467,7 @@ async fn a_refresh_breaks_in_every_way() {
     let token = issue();
     bench.server.expire_refresh_tokens(ADA).unwrap();
     let error = bench.graph.refresh(&token).await.unwrap_err();
-    assert_eq!(told(&error), (Authentication, "invalid_grant"));
+    assert_eq!(told(&error), (Authentication, "grant_inactive"));
 }
 
 fn answer(status: u16, body: &str) -> Fault {
