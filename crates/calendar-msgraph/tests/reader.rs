@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use calendar_domain::event::{
-    EventChange, EventKind, EventMoment, EventSpan, ProviderEventId, Reminder, ReminderMethod,
+    EventChange, EventKind, EventMoment, ProviderEventId, Reminder, ReminderMethod,
 };
 use calendar_domain::ports::{CalendarDirectory, CalendarReader};
 use calendar_domain::sync::{CalendarRef, ChangesFrom, Mailbox};
