@@ -27,6 +27,9 @@ use crate::stats::Stats;
 use crate::time::SimulatedTime;
 use crate::world::World;
 
+/// The longest that a timer of the product's may last, in real time.
+const TIMERS: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -332,10 +335,29 @@ impl<'b> Run<'b> {
             || self.workers.iter().any(|worker| worker.turn.is_some())
     }
 
+    /// Whether somebody neither waits at the gate nor has ended: there is a timer before the next attempt. Time is
+    /// none of what a seed decides, so whoever sleeps is waited for.
+    fn is_asleep(&self) -> bool {
+        let waiting = self.product.gate.waiting();
+        let sleeps = |actor, task: Option<&JoinHandle<_>>| {
+            task.is_some_and(|task| !task.is_finished())
+                && waiting.iter().all(|(waiting, ..)| *waiting != actor)
+        };
+        let mut workers = self.workers.iter().enumerate();
+        workers.any(|(number, worker)| sleeps(Actor::Worker(number), worker.turn.as_ref()))
+    }
+
     /// Lets all tasks run until each waits at the gate or has ended.
     async fn settle(&mut self) -> Result<(), Stop> {
-        for _ in 0..12 {
-            tokio::task::yield_now().await;
+        let deadline = tokio::time::Instant::now() + TIMERS;
+        loop {
+            for _ in 0..12 {
+                tokio::task::yield_now().await;
+            }
+            if !self.is_asleep() || tokio::time::Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         if let Some(task) = self.user.take_if(|task| task.is_finished()) {
             let came = ended(task).await;
