@@ -287,7 +287,15 @@ impl SyncQueue for Planted {
     async fn release(&self, lease: &Lease) -> PortResult<()> {
         self.queue.release(lease).await?;
         if self.plant == Plant::PushForgotten {
-            let sql = "UPDATE calendar_accounts SET pushed_at = NULL WHERE id = $1::text::uuid";
+            // The looks that are still to come would hide it: they are part of what a push asks for.
+            let sql = "WITH pushed AS (
+                    SELECT id FROM calendar_accounts WHERE id = $1::text::uuid AND pushed_at IS NOT NULL
+                ), looks AS (
+                    UPDATE calendar_sync_states AS s
+                    SET push_look = NULL, due_at = s.due_at + interval '6 hours'
+                    FROM pushed WHERE s.account_id = pushed.id AND s.push_look IS NOT NULL
+                )
+                UPDATE calendar_accounts AS a SET pushed_at = NULL FROM pushed WHERE a.id = pushed.id";
             let account = lease.account_id.to_string();
             self.client
                 .execute(sql, &[&account])
